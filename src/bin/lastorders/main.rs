@@ -1,0 +1,40 @@
+//! The daemon: reads its options, puts a server together, and reports. Everything else is the library's.
+
+mod client;
+mod logging;
+mod options;
+mod serve;
+
+use std::process::ExitCode;
+
+use options::Command;
+
+/// Why the program ends without having done what it was asked to.
+pub enum Failure {
+    /// The command line is wrong: exit code 2.
+    Usage(String),
+    /// It could not start or run: exit code 1.
+    Run(String),
+}
+
+fn main() -> ExitCode {
+    let outcome = options::parse(std::env::args_os()).and_then(|command| match command {
+        Command::Serve(serve) => serve::run(*serve),
+        Command::Client(client) => client::run(client),
+        Command::Print(text) => print(&text),
+    });
+    let (text, code) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => (text, 2),
+        Err(Failure::Run(text)) => (text, 1),
+    };
+    // A closed standard error must not turn an error into a panic.
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("lastorders: {text}\n").as_bytes());
+    ExitCode::from(code)
+}
+
+/// Prints a text that was asked for.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let written = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    written.map_err(|error| Failure::Run(format!("cannot write to standard output: {error}")))
+}

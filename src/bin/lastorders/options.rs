@@ -1,0 +1,333 @@
+//! The command line: one table of options, from which they are read, looked up in the environment, and helped.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lastorders::{Limits, WhenFull};
+use lexopt::Arg;
+use log::LevelFilter;
+
+use crate::Failure;
+use crate::client::Client;
+
+pub enum Command {
+    Serve(Box<Serve>),
+    Client(Client),
+    Print(String),
+}
+
+/// What `lastorders serve` was asked for.
+pub struct Serve {
+    pub tcp: Vec<(String, SocketAddr)>,
+    pub limits: Limits,
+    pub log_level: LevelFilter,
+    pub check: bool,
+}
+
+/// The TCP services, as `--tcp` names them.
+pub const TCP_SERVICES: &str = "echo";
+
+/// An option of `serve`: its name, its value if it takes one, what it does, and how.
+struct Opt {
+    name: &'static str,
+    value: &'static str,
+    help: &'static str,
+    set: fn(&mut Serve, &str) -> Result<(), String>,
+}
+
+const OPTIONS: &[Opt] = &[
+    Opt {
+        name: "tcp",
+        value: "SERVICE=ADDR",
+        help: "offer a service on an address; may be repeated [echo=127.0.0.1:9999]",
+        set: |serve, text| text.split(',').try_for_each(|one| Ok(serve.tcp.push(listen(one)?))),
+    },
+    Opt {
+        name: "workers",
+        value: "N",
+        help: "worker threads, 1 to 64 [4]",
+        set: |serve, text| Ok(serve.limits.workers = number(text)?),
+    },
+    Opt {
+        name: "connections",
+        value: "N",
+        help: "open connections, 1 to 16384 [128]",
+        set: |serve, text| Ok(serve.limits.connections = number(text)?),
+    },
+    Opt {
+        name: "queue",
+        value: "N",
+        help: "accepted connections that may wait for a worker, 1 to 1024 [64]",
+        set: |serve, text| Ok(serve.limits.queue = number(text)?),
+    },
+    Opt {
+        name: "buffer",
+        value: "BYTES",
+        help: "each connection's input and output buffer, 64 to 1048576 [4096]",
+        set: |serve, text| Ok(serve.limits.buffer = number(text)?),
+    },
+    Opt {
+        name: "grace",
+        value: "SECONDS",
+        help: "time clients have to leave after the shutdown notice, 0 to 86400 [5]",
+        set: |serve, text| Ok(serve.limits.grace = seconds(text)?),
+    },
+    Opt {
+        name: "idle-timeout",
+        value: "SECONDS",
+        help: "silence allowed between requests, up to 86400 [30]",
+        set: |serve, text| Ok(serve.limits.idle_timeout = seconds(text)?),
+    },
+    Opt {
+        name: "request-timeout",
+        value: "SECONDS",
+        help: "time from a request's first byte to its last [10]",
+        set: |serve, text| Ok(serve.limits.request_timeout = seconds(text)?),
+    },
+    Opt {
+        name: "write-timeout",
+        value: "SECONDS",
+        help: "time a client may leave a reply unread [10]",
+        set: |serve, text| Ok(serve.limits.write_timeout = seconds(text)?),
+    },
+    Opt {
+        name: "when-full",
+        value: "POLICY",
+        help: "a new client when all connections are taken: wait, shed or reject [wait]",
+        set: |serve, text| Ok(serve.limits.when_full = when_full(text)?),
+    },
+    Opt {
+        name: "log-level",
+        value: "LEVEL",
+        help: "off, error, warn, info, debug or trace [info]",
+        set: |serve, text| Ok(serve.log_level = level(text)?),
+    },
+    Opt {
+        name: "check",
+        value: "",
+        help: "print what the server would use at most, and exit",
+        set: |serve, _| Ok(serve.check = true),
+    },
+];
+
+const USAGE: &str = "\
+Usage: lastorders serve [OPTION]...
+       lastorders client ADDR [--message TEXT] [--every SECONDS] [--count N]
+       lastorders --help | --version
+
+A fixed thread-pool server that tells its clients when it closes.
+`lastorders serve --help` lists the server's options.
+";
+
+const CLIENT_USAGE: &str = "\
+Usage: lastorders client ADDR [--message TEXT] [--every SECONDS] [--count N]
+
+Sends a message every second and logs what comes back, until the server says SHUTDOWN.
+
+  --message TEXT       what to send [hello world]
+  --every SECONDS      time between messages [1]
+  --count N            stop after that many messages [never]
+
+Exit codes: 0 told SHUTDOWN, or all messages sent; 1 connection failed or lost; 2 usage.
+";
+
+/// Reads the whole command line.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
+    let mut parser = lexopt::Parser::from_iter(args);
+    let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders --help`"));
+    match parser.next().map_err(|error| usage(error.to_string()))? {
+        Some(Arg::Value(word)) if word == "serve" => parse_serve(parser),
+        Some(Arg::Value(word)) if word == "client" => parse_client(parser),
+        Some(Arg::Value(word)) => Err(usage(format!("unknown command {word:?}; choose serve or client"))),
+        Some(Arg::Long("help") | Arg::Short('h')) => Ok(Command::Print(USAGE.into())),
+        Some(Arg::Long("version") | Arg::Short('V')) => {
+            Ok(Command::Print(concat!("lastorders ", env!("CARGO_PKG_VERSION"), "\n").into()))
+        }
+        Some(other) => Err(usage(format!("unknown option {}", shown(&other)))),
+        None => Err(usage("no command; choose serve or client".into())),
+    }
+}
+
+fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
+    let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders serve --help`"));
+    let mut given: Vec<(&Opt, String)> = Vec::new();
+    while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
+        if matches!(arg, Arg::Long("help") | Arg::Short('h')) {
+            return Ok(Command::Print(serve_help()));
+        }
+        let named = |name: &str| OPTIONS.iter().find(|option| option.name == name);
+        let option = match arg {
+            Arg::Long(name) => named(name).ok_or_else(|| usage(format!("unknown option --{name}")))?,
+            other => return Err(usage(format!("unexpected argument {}", shown(&other)))),
+        };
+        let text = if option.value.is_empty() { String::new() } else { value(&mut parser).map_err(usage)? };
+        given.push((option, text));
+    }
+    let mut serve = Serve { tcp: vec![], limits: Limits::default(), log_level: LevelFilter::Info, check: false };
+    for option in OPTIONS {
+        let mine = given.iter().filter(|(other, _)| other.name == option.name);
+        let mut source = format!("--{}", option.name);
+        let mut texts: Vec<String> = mine.map(|(_, text)| text.clone()).collect();
+        // The command line wins over the environment.
+        let variable = format!("LASTORDERS_{}", option.name.to_uppercase().replace('-', "_"));
+        if let (true, Some(text)) = (texts.is_empty(), std::env::var_os(&variable)) {
+            source = variable;
+            texts.push(text.to_string_lossy().into_owned());
+        }
+        for text in texts {
+            if option.value.is_empty() && matches!(text.as_str(), "0" | "no" | "false") {
+                continue;
+            }
+            (option.set)(&mut serve, &text).map_err(|error| usage(format!("{source} {text:?}: {error}")))?;
+        }
+    }
+    if serve.tcp.is_empty() {
+        serve.tcp.push(("echo".into(), SocketAddr::from(([127, 0, 0, 1], 9999))));
+    }
+    Ok(Command::Serve(Box::new(serve)))
+}
+
+fn parse_client(mut parser: lexopt::Parser) -> Result<Command, Failure> {
+    let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders client --help`"));
+    let mut client = Client {
+        address: String::new(),
+        message: "hello world".into(),
+        every: Duration::from_secs(1),
+        count: u64::MAX,
+    };
+    while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(CLIENT_USAGE.into())),
+            Arg::Long("message") => client.message = value(&mut parser).map_err(usage)?,
+            Arg::Long("every") => {
+                let text = value(&mut parser).map_err(usage)?;
+                client.every = seconds(&text).map_err(|error| usage(format!("--every {text:?}: {error}")))?;
+            }
+            Arg::Long("count") => {
+                let text = value(&mut parser).map_err(usage)?;
+                client.count = number(&text).map_err(|error| usage(format!("--count {text:?}: {error}")))? as u64;
+            }
+            Arg::Value(word) if client.address.is_empty() => client.address = word.to_string_lossy().into_owned(),
+            other => return Err(usage(format!("unexpected argument {}", shown(&other)))),
+        }
+    }
+    match client.address.is_empty() {
+        true => Err(usage("no address; give one like 127.0.0.1:9999".into())),
+        false => Ok(Command::Client(client)),
+    }
+}
+
+fn serve_help() -> String {
+    let mut text = String::from("Usage: lastorders serve [OPTION]...\n\nServes until SIGHUP, SIGINT, SIGTERM or SIGQUIT.\n\n");
+    for option in OPTIONS {
+        let left = format!("--{} {}", option.name, option.value);
+        text += &format!("  {left:<27} {}\n", option.help);
+    }
+    text += &format!(
+        "\nTCP services: {TCP_SERVICES}.\n\
+         Each option is also read from the environment, as LASTORDERS_WORKERS and so on; lists are split at commas.\n\
+         SIGUSR1 logs the counters. A second signal to stop ends the grace time, a third exits at once.\n\
+         Exit codes: 0 stopped as asked, 1 could not start or run, 2 usage.\n"
+    );
+    text
+}
+
+fn shown(arg: &Arg<'_>) -> String {
+    match arg {
+        Arg::Short(letter) => format!("-{letter}"),
+        Arg::Long(name) => format!("--{name}"),
+        Arg::Value(word) => format!("{word:?}"),
+    }
+}
+
+fn value(parser: &mut lexopt::Parser) -> Result<String, String> {
+    let value = parser.value().map_err(|error| error.to_string())?;
+    value.into_string().map_err(|value| format!("{value:?} is not valid UTF-8"))
+}
+
+fn listen(text: &str) -> Result<(String, SocketAddr), String> {
+    let form = "expected SERVICE=ADDRESS, as in echo=127.0.0.1:9999 or echo=[::1]:9999";
+    let (service, address) = text.split_once('=').ok_or(form)?;
+    if !TCP_SERVICES.split(", ").any(|known| known == service) {
+        return Err(format!("unknown service {service:?}; choose {TCP_SERVICES}"));
+    }
+    let address = address.parse().map_err(|_| format!("{address:?} is not an address with a port; {form}"))?;
+    Ok((service.into(), address))
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "expected a whole number".into())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "expected a number of seconds, 0 to 86400".into())
+}
+
+fn when_full(text: &str) -> Result<WhenFull, String> {
+    match text {
+        "wait" => Ok(WhenFull::Wait),
+        "shed" => Ok(WhenFull::Shed),
+        "reject" => Ok(WhenFull::Reject),
+        _ => Err("choose wait, shed or reject".into()),
+    }
+}
+
+fn level(text: &str) -> Result<LevelFilter, String> {
+    text.parse().map_err(|_| "choose off, error, warn, info, debug or trace".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serve(args: &[&str]) -> Result<Serve, String> {
+        let args = ["lastorders", "serve"].iter().chain(args).map(OsString::from);
+        match parse(args) {
+            Ok(Command::Serve(serve)) => Ok(*serve),
+            Err(Failure::Usage(text)) => Err(text),
+            _ => Err("not a serve command".into()),
+        }
+    }
+
+    #[test]
+    fn both_forms_of_an_option_are_read() {
+        let serve = serve(&["--workers=2", "--grace", "0.5", "--tcp=echo=[::1]:7,echo=127.0.0.1:0"]).unwrap();
+        assert_eq!((serve.limits.workers, serve.limits.grace), (2, Duration::from_millis(500)));
+        assert_eq!(serve.tcp[0], ("echo".into(), "[::1]:7".parse().unwrap()));
+        assert_eq!(serve.tcp.len(), 2);
+    }
+
+    #[test]
+    fn echo_is_served_when_nothing_is_named() {
+        assert_eq!(serve(&[]).unwrap().tcp, [("echo".into(), "127.0.0.1:9999".parse().unwrap())]);
+    }
+
+    #[test]
+    fn errors_name_the_option_the_value_and_what_would_be_right() {
+        for (args, parts) in [
+            (&["--workers", "many"][..], &["--workers \"many\"", "whole number"][..]),
+            (&["--wrokers", "2"], &["--wrokers", "--help"]),
+            (&["--tcp", "ehco=127.0.0.1:1"], &["ehco", "choose echo"]),
+            (&["--tcp", "echo=localhost"], &["localhost", "127.0.0.1:9999"]),
+            (&["--tcp", "echo"], &["SERVICE=ADDRESS"]),
+            (&["--grace", "-1"], &["--grace \"-1\"", "seconds"]),
+            (&["--grace", "nan"], &["--grace", "seconds"]),
+            (&["--when-full", "panic"], &["panic", "wait, shed or reject"]),
+            (&["extra"], &["extra"]),
+            (&["--workers"], &["--workers"]),
+        ] {
+            let error = serve(args).err().unwrap();
+            for part in parts {
+                assert!(error.contains(part), "{args:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_lists_every_option() {
+        let help = serve_help();
+        assert!(OPTIONS.iter().all(|option| help.contains(&format!("--{} ", option.name))));
+    }
+}

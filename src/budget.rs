@@ -1,0 +1,121 @@
+//! What a server may cost at most, worked out before it starts: descriptors and memory.
+
+use std::fmt;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::config::{BUFFER, Limits, READY};
+use crate::error::Error;
+
+/// Descriptors beside listeners and connections: the signal pipe (2), the events of accept loop, leader and
+/// shutdown (3), the poller, the reserve, and one to answer a client that gets no slot.
+const ENGINE_DESCRIPTORS: u64 = 8;
+/// Kept for what the program around the server opens later: log files, a time zone, a name look-up.
+const SPARE_DESCRIPTORS: u64 = 16;
+/// Resident memory of the program itself, its allocator and the main thread's stack, rounded up generously.
+const PROGRAM: u64 = 3 * 1024 * 1024;
+/// Bytes of bookkeeping per connection beside its buffers and sessions, rounded up.
+const SLOT: u64 = 512;
+
+/// The most that a server with given [`Limits`] uses. The kernel's own socket buffers are not in it: those are
+/// bounded by `net.ipv4.tcp_mem`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Budget {
+    /// File descriptors, those that are open already included.
+    pub descriptors: u64,
+    /// Bytes of workers' stacks.
+    pub stacks: u64,
+    /// Bytes of connections' buffers.
+    pub buffers: u64,
+    /// Bytes of slots, sessions and the queue.
+    pub tables: u64,
+    /// Bytes in all, the program included.
+    pub memory: u64,
+}
+
+impl Budget {
+    /// The budget of `limits` with that many listeners, and sessions of `session` bytes per connection.
+    pub(crate) fn new(limits: &Limits, listeners: usize, session: usize) -> Budget {
+        let connections = limits.connections as u64;
+        let stacks = (limits.workers * limits.stack) as u64;
+        let buffers = connections * 2 * limits.buffer as u64;
+        let tables = connections * (SLOT + session as u64) + READY as u64 * 2;
+        Budget {
+            descriptors: open_descriptors() + ENGINE_DESCRIPTORS + SPARE_DESCRIPTORS + listeners as u64 + connections,
+            stacks,
+            buffers,
+            tables,
+            memory: PROGRAM + stacks + buffers + tables,
+        }
+    }
+
+    /// Raises the soft limit of descriptors as far as is needed, and checks that memory suffices.
+    ///
+    /// # Errors
+    /// [`Error::Descriptors`] or [`Error::Memory`], with both numbers.
+    pub(crate) fn claim(&self) -> Result<(), Error> {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Error::setup("read RLIMIT_NOFILE"))?;
+        if self.descriptors > hard {
+            return Err(Error::Descriptors { needed: self.descriptors, allowed: hard });
+        }
+        if self.descriptors > soft {
+            setrlimit(Resource::RLIMIT_NOFILE, self.descriptors, hard).map_err(Error::setup("raise RLIMIT_NOFILE"))?;
+        }
+        match memory_size() {
+            Some(available) if self.memory > available => Err(Error::Memory { needed: self.memory, available }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Budget {
+    /// A line for each figure, sizes in KiB.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "descriptors: {}", self.descriptors)?;
+        writeln!(f, "stacks: {} KiB", self.stacks.div_ceil(1024))?;
+        writeln!(f, "buffers: {} KiB", self.buffers.div_ceil(1024))?;
+        writeln!(f, "tables: {} KiB", self.tables.div_ceil(1024))?;
+        write!(f, "worst-case memory: {} KiB", self.memory.div_ceil(1024))
+    }
+}
+
+/// How many descriptors the process has open, or 16 where /proc is not mounted.
+fn open_descriptors() -> u64 {
+    std::fs::read_dir("/proc/self/fd").map_or(16, |entries| entries.count() as u64)
+}
+
+/// The machine's memory in bytes, if /proc tells.
+fn memory_size() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib: u64 = text.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+// The sums above stay far below 2^64, and on a 32-bit machine each product below fits before it is widened.
+const _: () = assert!(*BUFFER.end() as u64 * 2 * 16_384 < u64::MAX / 4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_adds_up() {
+        let budget = Budget::new(&Limits::default(), 2, 8);
+        assert_eq!(budget.stacks, 4 * 128 * 1024);
+        assert_eq!(budget.buffers, 128 * 8192);
+        assert_eq!(budget.memory, PROGRAM + budget.stacks + budget.buffers + budget.tables);
+        assert!(budget.descriptors > 128 + 2);
+    }
+
+    #[test]
+    fn too_many_descriptors_are_refused_with_both_numbers() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let mut budget = Budget::new(&Limits::default(), 1, 0);
+        budget.descriptors = hard + 1;
+        match budget.claim() {
+            Err(Error::Descriptors { needed, allowed }) => assert_eq!((needed, allowed), (hard + 1, hard)),
+            other => panic!("{other:?}"),
+        }
+    }
+}

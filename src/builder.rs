@@ -1,0 +1,162 @@
+//! How a server is put together: services, addresses, limits; checked and bound all at once.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::budget::Budget;
+use crate::config::{LISTENERS, Limits, WhenFull};
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::engine::listener::Listener;
+use crate::error::Error;
+use crate::server::Server;
+use crate::service::{Host, Hosted, Service};
+
+/// A server in the making; see [`Server::builder`].
+pub struct Builder {
+    limits: Limits,
+    hosts: Vec<Box<dyn Host>>,
+    names: Vec<String>,
+    listeners: Vec<Wanted>,
+    signals: bool,
+}
+
+struct Wanted {
+    source: Source,
+    service: usize,
+}
+
+enum Source {
+    Address(SocketAddr),
+    Ready(TcpListener),
+}
+
+impl Builder {
+    pub(crate) fn new(service: impl Service) -> Builder {
+        let builder =
+            Builder { limits: Limits::default(), hosts: vec![], names: vec![], listeners: vec![], signals: false };
+        builder.service(service)
+    }
+
+    /// Adds another service. Addresses given from here on are its.
+    pub fn service(mut self, service: impl Service) -> Builder {
+        let name = std::any::type_name_of_val(&service);
+        let name = name.split('<').next().and_then(|path| path.rsplit("::").next()).unwrap_or(name);
+        self.names.push(name.to_lowercase());
+        self.hosts.push(Box::new(Hosted::new(service)));
+        self
+    }
+
+    /// Names the service added last, for log lines and errors.
+    pub fn name(mut self, name: &str) -> Builder {
+        if let Some(last) = self.names.last_mut() {
+            *last = name.to_string();
+        }
+        self
+    }
+
+    /// Listens on an address once the server is built; port 0 picks a free one. The service is the one added
+    /// last. An IPv6 address serves IPv6 only.
+    ///
+    /// # Errors
+    /// When `address` is text that is not an address. A host name is looked up, which may block.
+    pub fn listen(mut self, address: impl ToSocketAddrs) -> io::Result<Builder> {
+        for address in address.to_socket_addrs()? {
+            self.listeners.push(Wanted { source: Source::Address(address), service: self.hosts.len() - 1 });
+        }
+        Ok(self)
+    }
+
+    /// Serves on a socket that listens already, for the service added last.
+    pub fn listener(mut self, listener: TcpListener) -> Builder {
+        self.listeners.push(Wanted { source: Source::Ready(listener), service: self.hosts.len() - 1 });
+        self
+    }
+
+    /// Sets every limit at once.
+    pub fn limits(mut self, limits: Limits) -> Builder {
+        self.limits = limits;
+        self
+    }
+
+    /// Worker threads; see [`Limits::workers`].
+    pub fn workers(mut self, count: usize) -> Builder {
+        self.limits.workers = count;
+        self
+    }
+
+    /// Open connections; see [`Limits::connections`].
+    pub fn connections(mut self, count: usize) -> Builder {
+        self.limits.connections = count;
+        self
+    }
+
+    /// The time clients have to leave after the notice; see [`Limits::grace`].
+    pub fn grace(mut self, grace: Duration) -> Builder {
+        self.limits.grace = grace;
+        self
+    }
+
+    /// What happens to a new client when every slot is taken; see [`Limits::when_full`].
+    pub fn when_full(mut self, when_full: WhenFull) -> Builder {
+        self.limits.when_full = when_full;
+        self
+    }
+
+    /// Handles SIGHUP, SIGINT, SIGTERM and SIGQUIT as requests to stop, and SIGUSR1 as one to log the
+    /// counters. Without this the library touches no signal. The handlers are installed by
+    /// [`build`](Builder::build) and are the whole process's.
+    pub fn handle_signals(mut self) -> Builder {
+        self.signals = true;
+        self
+    }
+
+    /// What the server will use at most.
+    ///
+    /// # Errors
+    /// When a limit is out of range, or the machine does not have that much.
+    pub fn budget(&self) -> Result<Budget, Error> {
+        self.limits.validate()?;
+        if self.listeners.len() > LISTENERS {
+            return Err(Error::TooManyListeners(self.listeners.len()));
+        }
+        let session = self.hosts.iter().map(|host| host.session_size()).sum();
+        let budget = Budget::new(&self.limits, self.listeners.len(), session);
+        budget.claim()?;
+        Ok(budget)
+    }
+
+    /// Checks the limits, allocates everything, and binds. Clients can connect from here on; they are served
+    /// once [`Server::run`] is called.
+    ///
+    /// # Errors
+    /// One variant of [`Error`] per step that can fail, with the address where there is one.
+    pub fn build(self) -> Result<Server, Error> {
+        if self.listeners.is_empty() {
+            return Err(Error::NoListener);
+        }
+        self.budget()?;
+        let signals = match self.signals {
+            true => Some(Server::route_signals()?),
+            false => None,
+        };
+        let names = self.names;
+        let bind = |wanted: Wanted| {
+            let service = wanted.service;
+            let (address, made) = match wanted.source {
+                Source::Address(address) => (address, Listener::bind(address, service)),
+                Source::Ready(socket) => {
+                    let address = socket.local_addr().map_err(Error::setup("use the given listener"))?;
+                    (address, Listener::adopt(socket, service))
+                }
+            };
+            made.map_err(|source| Error::Listen { address, service: names[service].clone(), source })
+        };
+        let listeners = self.listeners.into_iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let context = Arc::new(Context::new(self.limits)?);
+        let engine = Engine::new(context, self.hosts.into_boxed_slice())?;
+        Server::new(engine, listeners, names, signals)
+    }
+}

@@ -1,0 +1,158 @@
+//! Every capacity and limit: name, unit, range and reason.
+//!
+//! [`Limits`] is what a user sets; the constants are what the code is built with. Nothing grows past what is
+//! written here once a server has started.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// Worker threads. More than 64 on a small board only adds stacks.
+pub const WORKERS: RangeInclusive<usize> = 1..=64;
+/// Accepted sockets that may wait for a worker.
+pub const QUEUE: RangeInclusive<usize> = 1..=1_024;
+/// Open connections. The ready queue has room for every one of them, which is what bounds it.
+pub const CONNECTIONS: RangeInclusive<usize> = 1..=16_384;
+/// Bytes of each connection's input and of its output buffer. Below 64 the engine's own texts would not fit.
+pub const BUFFER: RangeInclusive<usize> = 64..=1_048_576;
+/// Bytes of each worker's stack. glibc asks for at least 16 KiB; debug builds need more.
+pub const STACK: RangeInclusive<usize> = 65_536..=8_388_608;
+/// The longest timeout. Deadlines are 32-bit milliseconds, so it must stay far below 24 days.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
+/// Listening sockets of one server: the poll set lives on the stack.
+pub const LISTENERS: usize = 32;
+
+/// Entries of the ready queue: a slot is in it at most once, so every slot has its place.
+pub(crate) const READY: usize = *CONNECTIONS.end() + LISTENERS;
+/// Readiness events taken per `epoll_wait`: 16 measured well; more delays the first of them.
+pub(crate) const EVENTS: usize = 16;
+/// Slots pulled from the ready queue before someone must look at the parked ones again.
+pub(crate) const GLANCE_EVERY: u32 = 32;
+/// Service calls for one connection before the others get their turn.
+pub(crate) const TURN: usize = 16;
+/// Accepts per listener before signals and the other listeners are looked at again.
+pub(crate) const ACCEPTS: usize = 16;
+/// Connections that the kernel may hold for us before they are accepted (it clamps this to `somaxconn`).
+pub(crate) const BACKLOG: i32 = 1_024;
+/// How long a connection that we closed may keep sending before its slot is taken back.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
+/// Quiet time between the last reply and the notice, so that a client that compares each `recv` with the
+/// notice does not find the two glued together.
+pub(crate) const NOTICE_GAP: Duration = Duration::from_millis(20);
+/// Deadlines are looked at no more often than this, however many there are.
+pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(50);
+/// How long a full ready queue is given to empty before `--when-full` is applied to new clients.
+pub(crate) const QUEUE_PATIENCE: Duration = Duration::from_millis(100);
+/// Time that workers have to come home once every connection is closed.
+pub(crate) const WORKERS_HOME: Duration = Duration::from_secs(1);
+/// What a client is told that cannot be served.
+pub(crate) const BUSY: &[u8] = b"BUSY\n";
+/// What a client of a raw service is told at shutdown; line services add a newline.
+pub const NOTICE: &str = "SHUTDOWN";
+
+/// What happens to a new client when every connection slot is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It stays in the kernel's backlog until a slot is free.
+    #[default]
+    Wait,
+    /// The connection that has been idle longest gets the notice and is closed to make room.
+    Shed,
+    /// It is told `BUSY\n` and closed.
+    Reject,
+}
+
+/// The size of a server. All of it is allocated, or checked, before the first client is accepted.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Worker threads, in [`WORKERS`].
+    pub workers: usize,
+    /// Open connections, in [`CONNECTIONS`].
+    pub connections: usize,
+    /// Accepted sockets that may wait for a worker, in [`QUEUE`]. When it is full, nothing more is accepted.
+    pub queue: usize,
+    /// Bytes of each connection's input and of its output buffer, in [`BUFFER`]: the longest request and the
+    /// longest reply.
+    pub buffer: usize,
+    /// Bytes of each worker's stack, in [`STACK`].
+    pub stack: usize,
+    /// How long a connection may be silent between requests; at most [`MAX_TIMEOUT`], as the next two.
+    pub idle_timeout: Duration,
+    /// How long a request may take from its first byte to its last.
+    pub request_timeout: Duration,
+    /// How long a client may leave a reply unread without any progress.
+    pub write_timeout: Duration,
+    /// How long clients have to leave after the notice; may be zero.
+    pub grace: Duration,
+    /// What happens to a new client when every slot is taken.
+    pub when_full: WhenFull,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            workers: 4,
+            connections: 128,
+            queue: 64,
+            buffer: 4_096,
+            stack: 131_072,
+            idle_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            grace: Duration::from_secs(5),
+            when_full: WhenFull::Wait,
+        }
+    }
+}
+
+impl Limits {
+    /// Checks every limit against its range.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] names the first one that is out of range.
+    pub fn validate(&self) -> Result<(), Error> {
+        for (name, value, range) in [
+            ("workers", self.workers, WORKERS),
+            ("connections", self.connections, CONNECTIONS),
+            ("queue", self.queue, QUEUE),
+            ("buffer", self.buffer, BUFFER),
+            ("stack", self.stack, STACK),
+        ] {
+            if !range.contains(&value) {
+                let expected = format!("{} to {}", range.start(), range.end());
+                return Err(Error::Limit { name, value: value.to_string(), expected });
+            }
+        }
+        for (name, value, least) in [
+            ("idle-timeout", self.idle_timeout, Duration::from_millis(1)),
+            ("request-timeout", self.request_timeout, Duration::from_millis(1)),
+            ("write-timeout", self.write_timeout, Duration::from_millis(1)),
+            ("grace", self.grace, Duration::ZERO),
+        ] {
+            if value < least || value > MAX_TIMEOUT {
+                let expected = format!("{} to {} seconds", least.as_secs_f64(), MAX_TIMEOUT.as_secs());
+                return Err(Error::Limit { name, value: value.as_secs_f64().to_string(), expected });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        Limits::default().validate().unwrap();
+    }
+
+    #[test]
+    fn a_limit_out_of_range_is_named_with_its_range() {
+        let error = Limits { queue: 1_025, ..Limits::default() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "queue 1025 is out of range; choose 1 to 1024");
+        let error = Limits { idle_timeout: Duration::ZERO, ..Limits::default() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "idle-timeout 0 is out of range; choose 0.001 to 86400 seconds");
+    }
+}

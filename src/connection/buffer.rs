@@ -1,0 +1,199 @@
+//! The two fixed buffers of a connection: bytes that arrived, and bytes to be sent.
+//!
+//! Both are views into one block that all connections share and that is allocated at start, so that a page of
+//! it costs memory only once somebody uses it.
+
+use std::io;
+
+use bytes::BytesMut;
+
+/// Bytes that have arrived and that the service has not taken yet.
+#[derive(Debug)]
+pub struct Input {
+    block: BytesMut,
+    /// Invariant: `start <= end <= block.len()`; both are 0 when nothing is waiting.
+    start: usize,
+    end: usize,
+    ended: bool,
+}
+
+impl Input {
+    pub(crate) fn new(block: BytesMut) -> Input {
+        Input { block, start: 0, end: 0, ended: false }
+    }
+
+    /// What is waiting, oldest first.
+    pub fn bytes(&self) -> &[u8] {
+        &self.block[self.start..self.end]
+    }
+
+    /// Takes the first `count` bytes away.
+    ///
+    /// # Panics
+    /// When that is more than is waiting.
+    pub fn consume(&mut self, count: usize) {
+        assert!(count <= self.end - self.start, "consumed more than was waiting");
+        self.start += count;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// The first line without its end (`\n` or `\r\n`), and how many bytes to consume for it. At the end of
+    /// input, what is left is a line too.
+    pub fn line(&self) -> Option<(usize, &[u8])> {
+        let bytes = self.bytes();
+        match bytes.iter().position(|byte| *byte == b'\n') {
+            Some(at) => {
+                let line = &bytes[..at];
+                Some((at + 1, line.strip_suffix(b"\r").unwrap_or(line)))
+            }
+            None if self.ended && !bytes.is_empty() => Some((bytes.len(), bytes)),
+            None => None,
+        }
+    }
+
+    /// True when nothing is waiting.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// True when what is waiting fills the buffer: nothing more can arrive until some of it is consumed.
+    pub fn is_full(&self) -> bool {
+        self.end - self.start == self.block.len()
+    }
+
+    /// True when the client will send nothing more.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Room at the end, after moving what is waiting to the front if there was none.
+    pub(super) fn space(&mut self) -> &mut [u8] {
+        if self.end == self.block.len() && self.start > 0 {
+            self.block.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        &mut self.block[self.end..]
+    }
+
+    pub(super) fn filled(&mut self, count: usize) {
+        self.end += count;
+        debug_assert!(self.end <= self.block.len());
+    }
+
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    pub(super) fn reset(&mut self) {
+        (self.start, self.end, self.ended) = (0, 0, false);
+    }
+}
+
+/// Bytes that are to be sent.
+///
+/// It implements [`std::io::Write`]; what does not fit is [`WriteZero`](io::ErrorKind::WriteZero).
+#[derive(Debug)]
+pub struct Output {
+    block: BytesMut,
+    /// Invariant: `start <= end <= block.len()`; both are 0 when all is sent.
+    start: usize,
+    end: usize,
+}
+
+impl Output {
+    pub(crate) fn new(block: BytesMut) -> Output {
+        Output { block, start: 0, end: 0 }
+    }
+
+    /// Adds as much of `bytes` as fits and returns how much that was.
+    pub fn push(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.room());
+        self.block[self.end..self.end + count].copy_from_slice(&bytes[..count]);
+        self.end += count;
+        count
+    }
+
+    /// Bytes that still fit.
+    pub fn room(&self) -> usize {
+        self.block.len() - self.end
+    }
+
+    /// True when all is sent.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.block[self.start..self.end]
+    }
+
+    pub(super) fn sent(&mut self, count: usize) {
+        self.start += count;
+        debug_assert!(self.start <= self.end);
+        if self.start == self.end {
+            self.reset();
+        }
+    }
+
+    pub(super) fn reset(&mut self) {
+        (self.start, self.end) = (0, 0);
+    }
+}
+
+impl io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(self.push(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn input(text: &[u8]) -> Input {
+        let mut input = Input::new(BytesMut::zeroed(8));
+        input.space()[..text.len()].copy_from_slice(text);
+        input.filled(text.len());
+        input
+    }
+
+    #[test]
+    fn lines_end_in_newline_with_or_without_return() {
+        let mut input = input(b"a\r\nb\nc");
+        assert_eq!(input.line(), Some((3, &b"a"[..])));
+        input.consume(3);
+        assert_eq!(input.line(), Some((2, &b"b"[..])));
+        input.consume(2);
+        assert_eq!(input.line(), None);
+        input.end();
+        assert_eq!(input.line(), Some((1, &b"c"[..])));
+    }
+
+    #[test]
+    fn a_full_input_makes_room_by_moving_what_waits() {
+        let mut input = input(b"12345678");
+        assert!(input.is_full() && input.space().is_empty());
+        input.consume(5);
+        assert_eq!(input.space().len(), 5);
+        assert_eq!(input.bytes(), b"678");
+    }
+
+    #[test]
+    fn output_takes_what_fits_and_says_so() {
+        let mut output = Output::new(BytesMut::zeroed(4));
+        assert_eq!(output.push(b"abc"), 3);
+        assert_eq!(output.push(b"de"), 1);
+        assert_eq!(output.write_all(b"f").unwrap_err().kind(), io::ErrorKind::WriteZero);
+        output.sent(3);
+        assert_eq!(output.bytes(), b"d");
+        output.sent(1);
+        assert_eq!((output.is_empty(), output.room()), (true, 4));
+    }
+}

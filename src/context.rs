@@ -1,0 +1,58 @@
+//! What every connection, worker and the accept loop share: the limits, the clock, the counters, and whether
+//! the server is draining.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::error::Error;
+use crate::stats::Counters;
+
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) limits: Limits,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Counters,
+    draining: AtomicBool,
+    /// The grace time is over: whatever ends now was ended by the server.
+    cut: AtomicBool,
+    /// Readable from the start of the shutdown on, so that a stream handler that waits for its client wakes.
+    pub(crate) drain: EventFd,
+}
+
+impl Context {
+    pub(crate) fn new(limits: Limits) -> Result<Context, Error> {
+        let drain = event("make the drain event")?;
+        let counters = Counters::default();
+        Ok(Context { limits, clock: Clock::start(), counters, draining: AtomicBool::new(false), cut: AtomicBool::new(false), drain })
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+        raise(&self.drain);
+    }
+}
+
+/// Makes a non-blocking eventfd (eventfd(2)).
+pub(crate) fn event(step: &'static str) -> Result<EventFd, Error> {
+    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(Error::setup(step))
+}
+
+/// Makes an eventfd readable. It can fail only when its counter is full, and then it is readable already.
+pub(crate) fn raise(event: &EventFd) {
+    let _ = event.write(1);
+}

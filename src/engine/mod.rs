@@ -1,0 +1,297 @@
+//! The engine: what the accept loop and the workers share, and what they do with it.
+//!
+//! One stage, one file: [`listener`] binds and accepts, [`admission`] decides, [`slots`] holds the connections
+//! and [`state`] says whose they are, [`queue`] says what is next, [`parked`] waits for the silent ones,
+//! [`schedule`] for their deadlines, [`turn`] serves one, and [`worker`] runs it all on the pool.
+
+pub(crate) mod admission;
+pub(crate) mod listener;
+mod parked;
+mod queue;
+mod schedule;
+mod slots;
+mod state;
+mod sync;
+mod turn;
+pub(crate) mod worker;
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::eventfd::EventFd;
+
+use crate::burst::Burst;
+use crate::clock::Tick;
+use crate::config::SWEEP_EVERY;
+use crate::connection::{Connection, Fill, Stage};
+use crate::context::{Context, event, raise};
+use crate::error::Error;
+use crate::service::{CloseReason, Host, Wait};
+use crate::stats::{Stats, Tally};
+use parked::Parked;
+use queue::{Queue, Then, Token};
+use schedule::Schedule;
+use slots::{Slot, Slots};
+use state::{Edge, Release};
+use turn::Outcome;
+
+pub(crate) struct Engine {
+    pub(crate) context: Arc<Context>,
+    pub(crate) hosts: Box<[Box<dyn Host>]>,
+    /// Wakes the accept loop.
+    pub(crate) wake: EventFd,
+    slots: Slots,
+    queue: Queue,
+    parked: Parked,
+    schedule: Schedule,
+    /// Requests served, by worker.
+    served: Box<[Tally]>,
+    /// The accept loop waits for an idle connection to shed.
+    idle_wanted: AtomicBool,
+    panic_lines: Burst,
+}
+
+impl Engine {
+    /// Allocates everything that the limits speak of.
+    pub(crate) fn new(context: Arc<Context>, mut hosts: Box<[Box<dyn Host>]>) -> Result<Engine, Error> {
+        hosts.iter_mut().for_each(|host| host.reserve(context.limits.connections));
+        Ok(Engine {
+            hosts,
+            wake: event("make the accept loop's event")?,
+            slots: Slots::new(&context),
+            queue: Queue::new(context.limits.queue),
+            parked: Parked::new()?,
+            schedule: Schedule::default(),
+            served: (0..context.limits.workers).map(|_| Tally::default()).collect(),
+            idle_wanted: AtomicBool::new(false),
+            panic_lines: Burst::new(Duration::from_secs(60)),
+            context,
+        })
+    }
+
+    pub(crate) fn wake_accept_loop(&self) {
+        raise(&self.wake);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let (queued, queued_max) = self.queue.lengths();
+        Stats {
+            open: self.slots.open() as u64,
+            parked: self.slots.iter().filter(|(_, slot)| slot.state.is_parked()).count() as u64,
+            queued: queued as u64,
+            queued_max: queued_max as u64,
+            served: self.served.iter().map(Tally::value).sum(),
+            ..self.context.counters.snapshot()
+        }
+    }
+
+    pub(crate) fn open_connections(&self) -> usize {
+        self.slots.open()
+    }
+
+    /// True when a slot is free; if not and `want` is set, the accept loop is woken when one is.
+    pub(crate) fn slot_free(&self, want: bool) -> bool {
+        self.slots.has_free(want)
+    }
+
+    /// True when one more accepted socket may wait for a worker; if not, the accept loop is woken when it may.
+    pub(crate) fn queue_room(&self) -> bool {
+        self.queue.has_room()
+    }
+
+    /// Gives an accepted socket a slot and queues it. Hands it back when no slot is free.
+    pub(crate) fn admit(&self, socket: TcpStream, peer: SocketAddr, service: usize) -> Option<TcpStream> {
+        let Some(token) = self.slots.take() else { return Some(socket) };
+        self.slots.get(token).start(socket, peer, service);
+        self.context.counters.accepted.add(1);
+        self.context.counters.open_max.raise(self.slots.open() as u64);
+        if self.context.is_draining() {
+            // Told and closed here: the workers may all be busy for as long as the grace time lasts.
+            self.with_owned(token, |slot, connection| self.steps(token, slot, connection).0);
+        } else {
+            self.follow_up(self.queue.push(token));
+        }
+        None
+    }
+
+    /// Does what a queue operation asks for, outside of its lock.
+    fn follow_up(&self, then: Then) {
+        if then.kick_leader {
+            self.parked.kick();
+        }
+        if then.tell_accept_loop {
+            self.wake_accept_loop();
+        }
+    }
+
+    /// Closes the connection that has been idle longest, after its notice. False when none is idle.
+    pub(crate) fn shed(&self) -> bool {
+        // All idle deadlines lie equally far behind the last activity.
+        let deadlines = self.idle().filter_map(|(token, slot)| slot.deadline.get().map(|deadline| (token, deadline)));
+        let oldest = deadlines.reduce(|best, next| if next.1.is_before(best.1) { next } else { best });
+        oldest.is_some_and(|(token, _)| {
+            self.with_parked(token, |slot, connection| {
+                if self.notify(token, connection).is_ok() {
+                    let _ = connection.flush();
+                    let _ = connection.finish_sending();
+                    // Unread input would turn the close into a reset, which may destroy the notice.
+                    let _ = connection.discard();
+                }
+                self.close(token, slot, connection, CloseReason::Shed);
+                Outcome::Closed
+            })
+        })
+    }
+
+    /// True when there is somebody to [`shed`](Engine::shed). If not, the accept loop is woken when there is.
+    pub(crate) fn has_idle(&self) -> bool {
+        self.idle_wanted.store(false, Ordering::SeqCst);
+        if self.idle().next().is_some() {
+            return true;
+        }
+        // Again after saying so: a worker parks first and looks at this second, so one of the two is seen.
+        self.idle_wanted.store(true, Ordering::SeqCst);
+        self.idle().next().is_some()
+    }
+
+    /// A worker has parked a connection.
+    fn parked_one(&self) {
+        if self.idle_wanted.load(Ordering::SeqCst) && self.idle_wanted.swap(false, Ordering::SeqCst) {
+            self.wake_accept_loop();
+        }
+    }
+
+    fn idle(&self) -> impl Iterator<Item = (Token, &Slot)> {
+        self.slots.iter().filter(|(_, slot)| slot.state.is_parked() && slot.idle.load(Ordering::Relaxed))
+    }
+
+    /// Acts on a parked connection. False when it is not parked.
+    fn with_parked(&self, token: Token, act: impl FnOnce(&Slot, &mut Connection) -> Outcome) -> bool {
+        let claimed = self.slots.get(token).state.claim();
+        if claimed {
+            self.with_owned(token, act);
+        }
+        claimed
+    }
+
+    /// Acts on a connection that the accept loop owns, and lets go of it.
+    fn with_owned(&self, token: Token, act: impl FnOnce(&Slot, &mut Connection) -> Outcome) {
+        let slot = self.slots.get(token);
+        let outcome = act(slot, &mut slot.connection());
+        let more = match outcome {
+            Outcome::Closed => false,
+            Outcome::Yield => true,
+            Outcome::Park => slot.state.release() == Release::Again,
+        };
+        if more {
+            self.follow_up(self.queue.push(token));
+        }
+    }
+
+    /// When the accept loop must call [`sweep`](Engine::sweep) next.
+    pub(crate) fn next_sweep(&self) -> Option<Tick> {
+        self.schedule.next()
+    }
+
+    /// Closes, or moves on, every parked connection whose deadline has come.
+    pub(crate) fn sweep(&self, now: Tick) {
+        self.schedule.begin();
+        let mut earliest: Option<Tick> = None;
+        for (token, slot) in self.slots.iter() {
+            while let Some(deadline) = slot.deadline.get() {
+                if !deadline.reached(now) {
+                    let sooner = earliest.is_none_or(|earliest| deadline.is_before(earliest));
+                    earliest = if sooner { Some(deadline) } else { earliest };
+                    break;
+                }
+                let expire = |slot: &Slot, connection: &mut Connection| self.expire(token, slot, connection, now);
+                // Nobody's to close while it is being served: its owner sets, and announces, the next one.
+                if !self.with_parked(token, expire) && slot.deadline.clear_if(deadline) {
+                    break;
+                }
+            }
+        }
+        // Deadlines that lie close together are met together.
+        let soonest = now.after(SWEEP_EVERY);
+        self.schedule.end(earliest.map(|tick| if tick.is_before(soonest) { soonest } else { tick }));
+    }
+
+    fn expire(&self, token: Token, slot: &Slot, connection: &mut Connection, now: Tick) -> Outcome {
+        if slot.deadline.get().is_none_or(|deadline| !deadline.reached(now)) {
+            return Outcome::Park;
+        }
+        if connection.settles.is_some() {
+            return self.drain(token, slot, connection);
+        }
+        let wait = connection.wait();
+        let reason = if matches!(connection.stage, Stage::Lingering(..)) {
+            connection.planned_end()
+        } else if wait == Wait::Idle && matches!(connection.fill(), Ok(Fill::Bytes | Fill::Ended)) {
+            // It has spoken just now, and nobody has had the time to listen.
+            return Outcome::Yield;
+        } else {
+            CloseReason::TimedOut(wait)
+        };
+        self.close(token, slot, connection, reason);
+        Outcome::Closed
+    }
+
+    /// Starts the shutdown: gives the notice to every parked client, and tells the owners of the others.
+    pub(crate) fn start_draining(&self) {
+        self.context.start_draining();
+        for (token, slot) in self.slots.iter() {
+            if slot.state.edge() == Edge::Claimed {
+                self.with_owned(token, |slot, connection| self.drain(token, slot, connection));
+            }
+        }
+    }
+
+    /// Gives a parked client its notice, unless something of it is still to be answered: then a worker does.
+    fn drain(&self, token: Token, slot: &Slot, connection: &mut Connection) -> Outcome {
+        if connection.notified || !matches!(connection.stage, Stage::Serving) {
+            return Outcome::Park;
+        }
+        let told = match connection.flush().and_then(|sent| if sent { connection.fill() } else { Ok(Fill::Nothing) }) {
+            Ok(Fill::Bytes | Fill::Ended) => return Outcome::Yield,
+            // The notice comes behind the reply that it does not read.
+            Ok(Fill::Nothing) if !connection.output().is_empty() => return Outcome::Park,
+            Ok(Fill::Nothing) => self.notify_settled(token, connection),
+            Err(error) => Err(error.into()),
+        };
+        match told {
+            // The service keeps it: what it does next is a worker's.
+            Ok(()) if matches!(connection.stage, Stage::Serving) && connection.notified => Outcome::Yield,
+            Ok(()) => self.steps(token, slot, connection).0,
+            Err(reason) => {
+                self.close(token, slot, connection, reason);
+                Outcome::Closed
+            }
+        }
+    }
+
+    /// Ends the grace time: every connection is cut, and the workers are told to come home.
+    pub(crate) fn cut(&self) {
+        self.context.cut();
+        if self.queue.stop().kick_leader {
+            self.parked.kick();
+        }
+        self.close_rest();
+        self.slots.iter().for_each(|(_, slot)| slot.cut());
+    }
+
+    /// Closes what no worker has in hand.
+    pub(crate) fn close_rest(&self) {
+        let close = |slot: &Slot, connection: &mut Connection, token| {
+            self.close(token, slot, connection, CloseReason::Forced);
+            Outcome::Closed
+        };
+        while let Some(token) = self.queue.take() {
+            self.with_owned(token, |slot, connection| close(slot, connection, token));
+        }
+        for (token, _) in self.slots.iter() {
+            self.with_parked(token, |slot, connection| close(slot, connection, token));
+        }
+    }
+}

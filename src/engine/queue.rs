@@ -1,0 +1,430 @@
+//! The ready queue and the lead: what the workers do next, decided under one lock.
+//!
+//! In comes what is ready to be served: accepted sockets from the accept loop, parked connections whose
+//! readiness the leader found, and connections whose worker has more to do but lets others go first. Out goes
+//! one [`Job`] per call, first in first out. A worker that finds nothing ready takes the lead, if it is vacant,
+//! and waits for the parked connections; every other one sleeps here. One follower is woken at a time: it wakes
+//! the next only if work, or the lead, still waits.
+//!
+//! The queue never waits for room: a slot is in it at most once, so there is a place for every slot.
+
+use heapless::Deque;
+
+use super::sync::{Condvar, Mutex, MutexGuard, lock};
+#[cfg(not(loom))]
+use crate::config::{GLANCE_EVERY, READY};
+
+#[cfg(loom)]
+const READY: usize = 4;
+#[cfg(loom)]
+const GLANCE_EVERY: u32 = 2;
+
+/// A slot or datagram socket, by its number.
+pub(super) type Token = u16;
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    inner: Mutex<Inner>,
+    available: Condvar,
+    /// Accepted sockets that may wait; what comes back from the poller is not refused.
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Inner {
+    ready: Deque<Token, READY>,
+    /// True while a worker has the lead.
+    led: bool,
+    /// True when the leader was asked to come back, so that it is asked once only.
+    kicked: bool,
+    /// Workers asleep here.
+    asleep: usize,
+    /// True while a woken worker has not come out of its sleep yet.
+    waking: bool,
+    /// Jobs handed out since someone looked at the parked connections.
+    since_glance: u32,
+    /// True when the accept loop waits for room.
+    room_wanted: bool,
+    longest: usize,
+    stopped: bool,
+}
+
+/// What a worker brings along when it asks for its next job.
+#[derive(Debug)]
+pub(super) enum Bring<'a> {
+    Nothing,
+    /// A slot that has more to do.
+    Back(Token),
+    /// The leader's find; with it, it gives up the lead.
+    Ready(&'a [Token]),
+}
+
+/// What a worker does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    Serve(Token),
+    /// It has the lead: wait until parked connections are ready.
+    Lead,
+    /// It has the lead: take what is ready, without waiting, for the queue has work.
+    Glance,
+    Stop,
+}
+
+/// What the caller must do after an operation, outside of the lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Then {
+    /// The leader sleeps in the poller and is the only one who can come.
+    pub(super) kick_leader: bool,
+    /// The accept loop waited for the room that there is now.
+    pub(super) tell_accept_loop: bool,
+}
+
+impl Inner {
+    fn push(&mut self, token: Token) {
+        let pushed = self.ready.push_back(token);
+        debug_assert!(pushed.is_ok(), "a slot was queued twice");
+        self.longest = self.longest.max(self.ready.len());
+    }
+
+    /// Claims the right to wake one follower, when there is something for it and none is on its way.
+    fn wakes_one(&mut self) -> bool {
+        let wanted = !self.ready.is_empty() || !self.led;
+        let wakes = wanted && self.asleep > 0 && !self.waking;
+        self.waking |= wakes;
+        wakes
+    }
+}
+
+impl Queue {
+    pub(super) fn new(limit: usize) -> Queue {
+        let inner = Inner {
+            ready: Deque::new(),
+            led: false,
+            kicked: false,
+            asleep: 0,
+            waking: false,
+            since_glance: 0,
+            room_wanted: false,
+            longest: 0,
+            stopped: false,
+        };
+        Queue { inner: Mutex::new(inner), available: Condvar::new(), limit }
+    }
+
+    /// The next job of a worker. Blocks while there is none and another one leads.
+    pub(super) fn next(&self, bring: Bring<'_>) -> (Job, Then) {
+        let mut inner = lock(&self.inner);
+        match bring {
+            Bring::Nothing => {}
+            Bring::Back(token) => inner.push(token),
+            Bring::Ready(tokens) => {
+                (inner.led, inner.kicked) = (false, false);
+                tokens.iter().for_each(|token| inner.push(*token));
+            }
+        }
+        loop {
+            if inner.stopped {
+                return (Job::Stop, Then::default());
+            }
+            if !inner.led && (inner.ready.is_empty() || inner.since_glance >= GLANCE_EVERY) {
+                (inner.led, inner.since_glance) = (true, 0);
+                let job = if inner.ready.is_empty() { Job::Lead } else { Job::Glance };
+                return (job, self.leave(inner));
+            }
+            if let Some(token) = inner.ready.pop_front() {
+                inner.since_glance += 1;
+                return (Job::Serve(token), self.leave(inner));
+            }
+            inner.asleep += 1;
+            inner = self.available.wait(inner).unwrap_or_else(std::sync::PoisonError::into_inner);
+            inner.asleep -= 1;
+            inner.waking = false;
+        }
+    }
+
+    fn leave(&self, mut inner: MutexGuard<'_, Inner>) -> Then {
+        let wakes = inner.wakes_one();
+        let tell_accept_loop = inner.room_wanted && inner.ready.len() < self.limit;
+        inner.room_wanted &= !tell_accept_loop;
+        drop(inner);
+        if wakes {
+            self.available.notify_one();
+        }
+        Then { kick_leader: false, tell_accept_loop }
+    }
+
+    /// Queues a slot from outside of the pool.
+    pub(super) fn push(&self, token: Token) -> Then {
+        let mut inner = lock(&self.inner);
+        inner.push(token);
+        let wakes = inner.wakes_one();
+        // With nobody asleep here, everybody is busy or leads. The busy may take long; the leader is free.
+        let kick_leader = inner.asleep == 0 && inner.led && !inner.kicked;
+        inner.kicked |= kick_leader;
+        drop(inner);
+        if wakes {
+            self.available.notify_one();
+        }
+        Then { kick_leader, tell_accept_loop: false }
+    }
+
+    /// True when one more accepted socket may wait. If not, the accept loop is told when there is room.
+    pub(super) fn has_room(&self) -> bool {
+        let mut inner = lock(&self.inner);
+        let room = inner.ready.len() < self.limit;
+        inner.room_wanted = !room;
+        room
+    }
+
+    /// Tells all workers to come home. Returns whether the leader must be kicked.
+    pub(super) fn stop(&self) -> Then {
+        let mut inner = lock(&self.inner);
+        inner.stopped = true;
+        let kick_leader = inner.led;
+        drop(inner);
+        self.available.notify_all();
+        Then { kick_leader, tell_accept_loop: false }
+    }
+
+    /// Gives up the lead of a worker that cannot bring it back itself.
+    pub(super) fn abdicate(&self) {
+        let mut inner = lock(&self.inner);
+        (inner.led, inner.kicked) = (false, false);
+    }
+
+    /// Takes what nobody will serve any more, after [`stop`](Queue::stop).
+    pub(super) fn take(&self) -> Option<Token> {
+        lock(&self.inner).ready.pop_front()
+    }
+
+    /// How many wait now, and the most that ever did.
+    pub(super) fn lengths(&self) -> (usize, usize) {
+        let inner = lock(&self.inner);
+        (inner.ready.len(), inner.longest)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_come_first_in_first_out_and_the_idle_worker_leads() {
+        let queue = Queue::new(2);
+        queue.push(1);
+        queue.push(2);
+        assert_eq!(queue.next(Bring::Nothing).0, Job::Serve(1));
+        assert_eq!(queue.next(Bring::Back(3)).0, Job::Serve(2));
+        assert_eq!(queue.next(Bring::Nothing).0, Job::Serve(3));
+        assert_eq!(queue.next(Bring::Nothing).0, Job::Lead);
+        assert_eq!(queue.next(Bring::Ready(&[7, 8])).0, Job::Serve(7));
+        assert_eq!(queue.lengths(), (1, 2));
+    }
+
+    #[test]
+    fn a_queue_that_never_empties_still_looks_at_the_parked() {
+        let queue = Queue::new(2);
+        queue.push(1);
+        let mut bring = Bring::Nothing;
+        for _ in 0..GLANCE_EVERY {
+            assert_eq!(queue.next(bring).0, Job::Serve(1));
+            bring = Bring::Back(1);
+        }
+        assert_eq!(queue.next(bring).0, Job::Glance);
+        assert_eq!(queue.next(Bring::Ready(&[5])).0, Job::Serve(1));
+    }
+
+    #[test]
+    fn the_accept_loop_is_told_of_room_once() {
+        let queue = Queue::new(1);
+        queue.push(1);
+        assert!(!queue.has_room());
+        assert!(queue.next(Bring::Nothing).1.tell_accept_loop);
+        queue.push(2);
+        assert!(!queue.next(Bring::Nothing).1.tell_accept_loop);
+        assert!(queue.has_room());
+    }
+
+    #[test]
+    fn a_lone_leader_is_kicked_once_for_work_from_outside() {
+        let queue = Queue::new(4);
+        assert_eq!(queue.next(Bring::Nothing).0, Job::Lead);
+        assert!(queue.push(1).kick_leader);
+        assert!(!queue.push(2).kick_leader);
+        assert_eq!(queue.next(Bring::Ready(&[])).0, Job::Serve(1));
+        assert!(queue.stop().kick_leader == false);
+        assert_eq!(queue.next(Bring::Nothing).0, Job::Stop);
+        assert_eq!(queue.take(), Some(2));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+    use loom::thread;
+
+    /// A poller of the model: the leader waits in it until it is kicked or an event is there.
+    #[derive(Default)]
+    struct Poller {
+        state: Mutex<(bool, Vec<Token>)>,
+        woken: Condvar,
+    }
+
+    impl Poller {
+        fn new() -> Poller {
+            Poller { state: Mutex::new((false, Vec::new())), woken: Condvar::new() }
+        }
+
+        fn wait(&self) -> Vec<Token> {
+            let mut state = lock(&self.state);
+            while !state.0 && state.1.is_empty() {
+                state = self.woken.wait(state).unwrap();
+            }
+            state.0 = false;
+            std::mem::take(&mut state.1)
+        }
+
+        fn glance(&self) -> Vec<Token> {
+            std::mem::take(&mut lock(&self.state).1)
+        }
+
+        fn kick(&self) {
+            lock(&self.state).0 = true;
+            self.woken.notify_one();
+        }
+
+        fn report(&self, token: Token) {
+            lock(&self.state).1.push(token);
+            self.woken.notify_one();
+        }
+    }
+
+    fn work(queue: &Queue, poller: &Poller, serve: impl Fn(Token)) {
+        let mut found = Vec::new();
+        let mut leads = false;
+        loop {
+            let bring = if leads { Bring::Ready(&found) } else { Bring::Nothing };
+            leads = false;
+            match queue.next(bring).0 {
+                Job::Serve(token) => serve(token),
+                Job::Lead => (found, leads) = (poller.wait(), true),
+                Job::Glance => (found, leads) = (poller.glance(), true),
+                Job::Stop => return,
+            }
+        }
+    }
+
+    /// Two workers, one socket from the accept loop and one edge at the poller, then the stop: a lost wake-up
+    /// would leave a thread asleep for ever, which loom reports as a deadlock.
+    #[test]
+    fn every_job_is_served_and_everybody_comes_home() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let queue = Arc::new(Queue::new(4));
+            let poller = Arc::new(Poller::new());
+            let served = Arc::new(AtomicUsize::new(0));
+            let workers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (queue, poller, served) = (queue.clone(), poller.clone(), served.clone());
+                    thread::spawn(move || {
+                        work(&queue, &poller, |_| drop(served.fetch_add(1, Ordering::Relaxed)))
+                    })
+                })
+                .collect();
+            poller.report(1);
+            if queue.push(2).kick_leader {
+                poller.kick();
+            }
+            if queue.stop().kick_leader {
+                poller.kick();
+            }
+            for worker in workers {
+                worker.join().unwrap();
+            }
+            let mut left = poller.glance().len();
+            while queue.take().is_some() {
+                left += 1;
+            }
+            assert_eq!(served.load(Ordering::Relaxed) + left, 2, "a job was lost or served twice");
+        });
+    }
+
+    /// Work that arrives while the only worker leads, or while it takes or gives up the lead, is served without
+    /// any further event.
+    #[test]
+    fn work_from_outside_reaches_a_lone_leader() {
+        loom::model(|| {
+            let queue = Arc::new(Queue::new(4));
+            let poller = Arc::new(Poller::new());
+            let served = Arc::new(AtomicUsize::new(0));
+            let worker = {
+                let (queue, poller, served) = (queue.clone(), poller.clone(), served.clone());
+                thread::spawn(move || {
+                    let mut leads = false;
+                    while served.load(Ordering::Relaxed) < 2 {
+                        let bring = if leads { Bring::Ready(&[]) } else { Bring::Nothing };
+                        leads = false;
+                        match queue.next(bring).0 {
+                            Job::Serve(_) => drop(served.fetch_add(1, Ordering::Relaxed)),
+                            Job::Lead => leads = poller.wait().is_empty(),
+                            Job::Glance => leads = true,
+                            Job::Stop => return,
+                        }
+                    }
+                })
+            };
+            for token in [1, 2] {
+                if queue.push(token).kick_leader {
+                    poller.kick();
+                }
+            }
+            worker.join().unwrap();
+        });
+    }
+
+    /// The service of token 1 takes until token 2 is served, and both come by way of the poller: whoever has 1
+    /// must have passed on the lead, and the follower must have been woken for it.
+    #[test]
+    fn the_lead_is_passed_on_before_serving() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let queue = Arc::new(Queue::new(4));
+            let poller = Arc::new(Poller::new());
+            let done = Arc::new((Mutex::new(false), Condvar::new()));
+            let workers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (queue, poller, done) = (queue.clone(), poller.clone(), done.clone());
+                    thread::spawn(move || {
+                        work(&queue, &poller, |token| match token {
+                            1 => await_done(&done),
+                            _ => {
+                                *lock(&done.0) = true;
+                                done.1.notify_all();
+                            }
+                        })
+                    })
+                })
+                .collect();
+            poller.report(1);
+            poller.report(2);
+            await_done(&done);
+            if queue.stop().kick_leader {
+                poller.kick();
+            }
+            for worker in workers {
+                worker.join().unwrap();
+            }
+        });
+    }
+
+    fn await_done(done: &(Mutex<bool>, Condvar)) {
+        let mut guard = lock(&done.0);
+        while !*guard {
+            guard = done.1.wait(guard).unwrap();
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The table of connections: every slot, its buffers and its place in the free list, made at start.
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::BytesMut;
+use nix::sys::socket::{Shutdown, shutdown};
+
+use super::queue::Token;
+use super::state::State;
+use super::sync::{Mutex, MutexGuard, lock};
+use crate::clock::Alarm;
+use crate::connection::Connection;
+use crate::context::Context;
+
+/// A place for one connection.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) state: State,
+    /// When the accept loop must look at the connection, if it is still parked then.
+    pub(super) deadline: Alarm,
+    /// The poller has seen the client's end of input: receive until it is found.
+    pub(super) hangup: AtomicBool,
+    /// What the parked connection waits for is its next request.
+    pub(super) idle: AtomicBool,
+    /// Invariant: locked only by the owner of the slot, so never contended.
+    connection: Mutex<Connection>,
+    /// The open socket, for those who do not own the slot. Held while it is closed, so that the number cannot
+    /// come to mean another file under a reader's hands.
+    live: Mutex<Option<RawFd>>,
+}
+
+impl Slot {
+    /// Only the owner of the slot may call this.
+    pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
+        lock(&self.connection)
+    }
+
+    pub(super) fn start(&self, socket: TcpStream, peer: SocketAddr, service: usize) {
+        *lock(&self.live) = Some(socket.as_raw_fd());
+        self.hangup.store(false, Ordering::Relaxed);
+        self.connection().start(socket, peer, service);
+        self.state.occupy();
+    }
+
+    pub(super) fn close_socket(&self, connection: &mut Connection) {
+        let mut live = lock(&self.live);
+        *live = None;
+        drop(connection.end());
+    }
+
+    /// Ends all traffic of a connection that somebody else owns.
+    pub(super) fn cut(&self) {
+        let live = lock(&self.live);
+        if let Some(fd) = *live {
+            let _ = shutdown(fd, Shutdown::Both);
+        }
+    }
+}
+
+/// All slots, and which of them are free.
+#[derive(Debug)]
+pub(super) struct Slots {
+    table: Box<[Slot]>,
+    free: Mutex<Free>,
+    open: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Free {
+    /// Never longer than the table, so it never allocates.
+    list: Vec<Token>,
+    /// True when the accept loop waits for a free slot.
+    wanted: bool,
+}
+
+impl Slots {
+    pub(super) fn new(context: &Arc<Context>) -> Slots {
+        let (count, size) = (context.limits.connections, context.limits.buffer);
+        // One zeroed block for all buffers: the kernel backs a page of it when somebody first writes there.
+        let mut block = BytesMut::zeroed(count * size * 2);
+        let table = (0..count)
+            .map(|_| Slot {
+                state: State::free(),
+                deadline: Alarm::default(),
+                hangup: AtomicBool::new(false),
+                idle: AtomicBool::new(false),
+                connection: Mutex::new(Connection::new(
+                    context.clone(),
+                    block.split_to(size),
+                    block.split_to(size),
+                )),
+                live: Mutex::new(None),
+            })
+            .collect();
+        // The lowest slots are handed out first, so that few clients touch few pages.
+        let list = (0..count as Token).rev().collect();
+        Slots { table, free: Mutex::new(Free { list, wanted: false }), open: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn get(&self, token: Token) -> &Slot {
+        &self.table[usize::from(token)]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Token, &Slot)> {
+        self.table.iter().enumerate().map(|(index, slot)| (index as Token, slot))
+    }
+
+    /// True when a slot is free. If not, `want` asks to be told when one is.
+    pub(super) fn has_free(&self, want: bool) -> bool {
+        let mut free = lock(&self.free);
+        free.wanted = want && free.list.is_empty();
+        !free.list.is_empty()
+    }
+
+    /// Takes a free slot. Only the accept loop does.
+    pub(super) fn take(&self) -> Option<Token> {
+        let token = lock(&self.free).list.pop()?;
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Some(token)
+    }
+
+    /// Gives back a slot whose connection is closed. True when the accept loop waits for one.
+    pub(super) fn give_back(&self, token: Token) -> bool {
+        self.get(token).deadline.set(None);
+        self.get(token).state.vacate();
+        // Before the list: the accept loop must not see more open connections than there are slots.
+        self.open.fetch_sub(1, Ordering::Release);
+        let mut free = lock(&self.free);
+        free.list.push(token);
+        std::mem::take(&mut free.wanted)
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,131 @@
+//! Why a server could not start or run: one variant per step, with what was tried and what to do.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+/// A server could not start, or had to stop.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A limit is out of its range.
+    Limit {
+        /// The limit, as its command-line option is called.
+        name: &'static str,
+        /// What was asked for.
+        value: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// The server has no address to listen on.
+    NoListener,
+    /// More addresses than [`LISTENERS`](crate::config::LISTENERS).
+    TooManyListeners(usize),
+    /// An address could not be listened on.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The service that was to be offered there.
+        service: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The limits need more descriptors than the process may have.
+    Descriptors {
+        /// Descriptors that the limits need at most.
+        needed: u64,
+        /// The hard limit of `RLIMIT_NOFILE`.
+        allowed: u64,
+    },
+    /// The limits need more memory than the machine has.
+    Memory {
+        /// Bytes that the limits need at most.
+        needed: u64,
+        /// Bytes that there are.
+        available: u64,
+    },
+    /// The worker threads could not be started.
+    Threads {
+        /// How many were asked for.
+        workers: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A descriptor that the engine itself needs could not be made.
+    Setup {
+        /// What was being made.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A listener broke while the server ran. Clients were given notice before this was returned.
+    Accept {
+        /// The listener's address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Names the step that failed, for `map_err`.
+    pub(crate) fn setup<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {
+        move |source| Error::Setup { step, source: source.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Limit { name, value, expected } => {
+                write!(f, "{name} {value} is out of range; choose {expected}")
+            }
+            Error::NoListener => write!(f, "no address to listen on; give at least one"),
+            Error::TooManyListeners(count) => {
+                write!(f, "{count} addresses to listen on; at most {} are possible", crate::config::LISTENERS)
+            }
+            Error::Listen { address, service, source } => {
+                write!(f, "cannot listen on {address} ({service}): {source}; {}", advice(source))
+            }
+            Error::Descriptors { needed, allowed } => write!(
+                f,
+                "{needed} file descriptors are needed but RLIMIT_NOFILE allows {allowed}; \
+                 lower the number of connections or raise the limit (ulimit -n)"
+            ),
+            Error::Memory { needed, available } => write!(
+                f,
+                "{} KiB of memory may be needed but the machine has {}; lower the number of connections or the buffer",
+                needed / 1024,
+                available / 1024
+            ),
+            Error::Threads { workers, source } => {
+                write!(f, "cannot start {workers} workers: {source}; lower the number of workers or their stack size")
+            }
+            Error::Setup { step, source } => write!(f, "cannot {step}: {source}"),
+            Error::Accept { address, source } => write!(f, "cannot accept on {address} any more: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Listen { source, .. }
+            | Error::Threads { source, .. }
+            | Error::Setup { source, .. }
+            | Error::Accept { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => "stop the program that listens there, or choose another port",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose 1024 to 65535"
+        }
+        io::ErrorKind::AddrNotAvailable => "choose an address that an interface of this machine has",
+        _ => "choose another address",
+    }
+}

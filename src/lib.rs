@@ -1,0 +1,94 @@
+//! A fixed thread-pool server for embedded Linux: it never grows, never starves, never spins, and stops well.
+//!
+//! A fixed number of workers serves a fixed number of connections from a fixed-capacity queue. Everything is
+//! allocated at start. A client that says nothing costs no worker, a client that does not read holds up nobody,
+//! and an idle server makes no system call at all. When it is told to stop, every client is told too, has a
+//! grace time to finish, and is then shown out.
+//!
+//! # The way of a connection
+//!
+//! ```text
+//! listener ─► admission ─► ready queue ─► worker ─► service
+//!                               ▲            │
+//!                               └── parked ◄─┘          signals, requests, shutdown: at the side
+//! ```
+//!
+//! The accept loop takes sockets while there is a free slot and room in the queue. A worker pulls one, lets its
+//! [`Service`] answer what has arrived, and lets go of it: parked, if it waits for its client; at the end of the
+//! queue, if it has more to do than one turn; or closed. One worker at a time, the leader, waits for all parked
+//! connections in `epoll_wait(2)`; the others sleep.
+//!
+//! # A server
+//!
+//! ```
+//! use lastorders::{Flow, Lines, Server};
+//! use std::io::{BufRead, BufReader, Write};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let shout = Lines::new(|line, reply| {
+//!     reply.push(&line.to_ascii_uppercase());
+//!     reply.push(b"\n");
+//!     Ok(Flow::Continue)
+//! });
+//! let server = Server::builder(shout).listen("127.0.0.1:0")?.build()?;
+//! let address = server.addresses().next().ok_or("no address")?;
+//! let handle = server.handle();
+//! let running = std::thread::spawn(move || server.run());
+//!
+//! let mut client = BufReader::new(std::net::TcpStream::connect(address)?);
+//! client.get_mut().write_all(b"time, please\n")?;
+//! let mut answer = String::new();
+//! client.read_line(&mut answer)?;
+//! assert_eq!(answer, "TIME, PLEASE\n");
+//!
+//! handle.shutdown();
+//! answer.clear();
+//! client.read_line(&mut answer)?;
+//! assert_eq!(answer, "SHUTDOWN\n");
+//! drop(client);
+//! let report = running.join().map_err(|_| "panicked")??;
+//! assert_eq!((report.notified, report.left, report.closed), (1, 1, 0));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What to implement
+//!
+//! - [`Lines`]: a closure that is given a line and writes an answer.
+//! - [`Service`]: requests of any form, with state per connection.
+//! - [`Streams`]: a closure over a blocking `Read + Write + BufRead`; it holds its worker while it runs.
+//!
+//! # Features
+//!
+//! `log` (default) sends log lines to the [`log`](https://docs.rs/log) crate, `defmt` to `defmt`; not both.
+//! `daemon` (default) builds the `lastorders` program; a library user switches it off with
+//! `default-features = false, features = ["log"]`.
+
+#![deny(unsafe_code)]
+
+mod budget;
+mod builder;
+mod burst;
+mod clock;
+pub mod config;
+mod connection;
+mod context;
+mod engine;
+mod error;
+mod fmt;
+mod server;
+mod service;
+pub mod services;
+mod shutdown;
+mod signal;
+mod stats;
+
+pub use budget::Budget;
+pub use builder::Builder;
+pub use config::{Limits, WhenFull};
+pub use connection::{Connection, Input, Output};
+pub use error::Error;
+pub use server::Server;
+pub use service::{CloseReason, Flow, Lines, Reply, Service, Stream, Streams, Wait};
+pub use shutdown::{ServerHandle, ShutdownReport, Trigger};
+pub use stats::Stats;

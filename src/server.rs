@@ -1,0 +1,411 @@
+//! The server: one `poll(2)` over signals, requests and listeners; the only file that knows every stage.
+//!
+//! In come signals, wake-ups of the workers and of handles, and new clients; out go accepted sockets to the
+//! ready queue, and the steps of the shutdown. The loop never waits for a client and never wakes without a
+//! reason: its time-out is the next deadline, and infinite when there is none.
+
+use std::fs::File;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use heapless::Vec as Fixed;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{MsgFlags, recv, send};
+
+use crate::builder::Builder;
+use crate::burst::Burst;
+use crate::clock::Tick;
+use crate::config::{ACCEPTS, BACKLOG, BUSY, LISTENERS, QUEUE_PATIENCE, WhenFull};
+use crate::connection::poll_timeout;
+use crate::engine::Engine;
+use crate::engine::admission::{Failure, House, Verdict, classify};
+use crate::engine::listener::Listener;
+use crate::engine::worker::Workers;
+use crate::error::Error;
+use crate::fmt::{Text, debug, info, warn};
+use crate::service::Service;
+use crate::shutdown::{Action, Ladder, Phase, Requests, ServerHandle, ShutdownReport, Trigger};
+use crate::signal::Signals;
+
+/// Signals that ask the server to stop.
+const STOPPING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
+/// The self-pipe, the wake-up event and every listener.
+const POLLED: usize = LISTENERS + 2;
+
+/// A bound server, ready to run.
+pub struct Server {
+    engine: Arc<Engine>,
+    listeners: Vec<Listener>,
+    names: Vec<String>,
+    signals: Option<Signals>,
+    requests: Arc<Requests>,
+    ladder: Ladder,
+    /// The next second of the grace time to be logged.
+    countdown: Option<Tick>,
+    /// What the counters said when the shutdown began.
+    notices_before: u64,
+    ended_before: u64,
+    /// Closed to have a descriptor to answer with when there is no other.
+    reserve: Option<File>,
+    accept_lines: Burst,
+    /// Since when the ready queue has been full.
+    queue_full_since: Option<Tick>,
+    /// The self-pipe has something to read.
+    signalled: bool,
+    failure: Option<Error>,
+}
+
+impl Server {
+    /// A server of `service`, with the default [`Limits`](crate::Limits) and no address yet.
+    pub fn builder(service: impl Service) -> Builder {
+        Builder::new(service)
+    }
+
+    pub(crate) fn new(
+        engine: Engine,
+        listeners: Vec<Listener>,
+        names: Vec<String>,
+        signals: Option<Signals>,
+    ) -> Result<Server, Error> {
+        Ok(Server {
+            ladder: Ladder::new(engine.context.limits.grace),
+            engine: Arc::new(engine),
+            listeners,
+            names,
+            signals,
+            requests: Arc::default(),
+            countdown: None,
+            notices_before: 0,
+            ended_before: 0,
+            reserve: Some(open_reserve().map_err(Error::setup("open /dev/null as the reserve descriptor"))?),
+            accept_lines: Burst::new(Duration::from_secs(1)),
+            queue_full_since: None,
+            signalled: false,
+            failure: None,
+        })
+    }
+
+    pub(crate) fn route_signals() -> Result<Signals, Error> {
+        let mut signals = STOPPING.to_vec();
+        signals.push(Signal::SIGUSR1);
+        Signals::route(&signals).map_err(Error::setup("install signal handlers"))
+    }
+
+    /// The addresses that are really listened on, in the order in which they were given.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().map(|listener| listener.address)
+    }
+
+    /// A handle to stop the server, or to look at it, from any thread.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle { engine: self.engine.clone(), requests: self.requests.clone() }
+    }
+
+    /// Serves until the server is told to stop, and returns how it went. Blocks until then.
+    ///
+    /// # Errors
+    /// [`Error::Threads`] when the workers cannot be started, and [`Error::Accept`] when a listener broke; in
+    /// the latter case the clients were given notice and grace first.
+    pub fn run(mut self) -> Result<ShutdownReport, Error> {
+        let workers = Workers::start(&self.engine)?;
+        for listener in &self.listeners {
+            let (address, name) = (&listener.address, &self.names[listener.service]);
+            info!("PID:{}. Server started on {} ({})", std::process::id(), Text(address), Text(name.as_str()));
+        }
+        while self.ladder.phase != Phase::Over {
+            let acceptable = self.wait();
+            if self.signalled {
+                self.hear_signals();
+            }
+            self.hear_requests();
+            let now = self.now();
+            if self.engine.next_sweep().is_some_and(|tick| tick.reached(now)) {
+                self.engine.sweep(now);
+            }
+            self.count_down(now);
+            for index in acceptable {
+                self.accept_batch(index);
+            }
+            let action = self.ladder.progress(self.now(), self.engine.open_connections(), workers.out());
+            self.act(action);
+        }
+        let report = self.report(workers.out());
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => Ok(report),
+        }
+    }
+
+    fn now(&self) -> Tick {
+        self.engine.context.clock.now()
+    }
+
+    /// Waits for something to do. Returns the listeners that have clients.
+    fn wait(&mut self) -> Fixed<usize, LISTENERS> {
+        let now = self.now();
+        let admits = self.admits(now);
+        let mut fds: Fixed<PollFd<'_>, POLLED> = Fixed::new();
+        let mut polled: Fixed<usize, LISTENERS> = Fixed::new();
+        // The capacities are sums of what is pushed: none of these can fail.
+        let _ = fds.push(PollFd::new(self.engine.wake.as_fd(), PollFlags::POLLIN));
+        if let Some(signals) = &self.signals {
+            let _ = fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+        }
+        let first = fds.len();
+        for (index, listener) in self.listeners.iter().enumerate() {
+            if admits && listener.resumes.is_none_or(|tick| tick.reached(now)) {
+                let _ = fds.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
+                let _ = polled.push(index);
+            }
+        }
+        let timeout = self.next_deadline(now).map(|tick| tick.until(now));
+        if let Err(error) = poll(&mut fds, poll_timeout(timeout)) {
+            // EINTR: a signal, which the self-pipe holds. ENOMEM passes.
+            debug!("poll: {}", Text(&error));
+            self.signalled = true;
+            return Fixed::new();
+        }
+        let ready = |fd: &PollFd<'_>| fd.revents().is_none_or(|events| !events.is_empty());
+        if ready(&fds[0]) {
+            let _ = self.engine.wake.read();
+        }
+        self.signalled = fds[1..first].iter().any(ready);
+        let waiting = fds[first..].iter().zip(&polled).filter(|(fd, _)| ready(fd));
+        waiting.map(|(_, index)| *index).collect()
+    }
+
+    /// Whether the listeners are to be polled. If not, a wake-up or [`next_deadline`](Server::next_deadline)
+    /// says when to ask again.
+    fn admits(&mut self, now: Tick) -> bool {
+        match self.ladder.phase {
+            Phase::Running => !matches!(self.verdict(now), Verdict::Wait | Verdict::Hold),
+            Phase::Draining { .. } => true,
+            Phase::Closing { .. } | Phase::Over => false,
+        }
+    }
+
+    fn verdict(&mut self, now: Tick) -> Verdict {
+        let when_full = self.engine.context.limits.when_full;
+        let slot_free = self.engine.slot_free(when_full != WhenFull::Reject);
+        let queue_room = self.engine.queue_room();
+        if queue_room {
+            self.queue_full_since = None;
+        }
+        let stuck = |since: &mut Tick| since.after(QUEUE_PATIENCE).reached(now);
+        let queue_stuck = !queue_room && stuck(self.queue_full_since.get_or_insert(now));
+        let verdict = House { slot_free, queue_room, queue_stuck, when_full }.verdict();
+        // With nobody idle to be closed, shedding is waiting.
+        if verdict == Verdict::Shed && !self.engine.has_idle() { Verdict::Wait } else { verdict }
+    }
+
+    fn next_deadline(&self, now: Tick) -> Option<Tick> {
+        let resumes = self.listeners.iter().filter_map(|listener| listener.resumes).filter(|tick| !tick.reached(now));
+        let patience = self.queue_full_since.map(|since| since.after(QUEUE_PATIENCE)).filter(|tick| !tick.reached(now));
+        [self.engine.next_sweep(), self.ladder.deadline(), self.countdown, patience]
+            .into_iter()
+            .flatten()
+            .chain(resumes)
+            .reduce(|first, next| if next.is_before(first) { next } else { first })
+    }
+
+    fn hear_signals(&mut self) {
+        let mut bytes = [0; 16];
+        let heard: Fixed<Signal, 16> = match &self.signals {
+            Some(signals) => signals.read(&mut bytes).collect(),
+            None => return,
+        };
+        for signal in heard {
+            if STOPPING.contains(&signal) {
+                let action = self.ladder.signal(signal as i32, self.now());
+                self.act(action);
+            } else {
+                // Somebody asked for it: it shall be seen at every level that shows anything.
+                warn!("{}", Text(&self.engine.stats()));
+            }
+        }
+    }
+
+    fn hear_requests(&mut self) {
+        let posted = self.requests.take();
+        let now = self.now();
+        if posted.shutdown {
+            let action = self.ladder.drain(Trigger::Handle, now);
+            self.act(action);
+        }
+        if posted.close {
+            let action = self.ladder.cut(now);
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Option<Action>) {
+        match action {
+            Some(Action::Drain) => self.drain(),
+            Some(Action::Cut) => {
+                info!("Server is shutting down...");
+                self.countdown = None;
+                self.engine.cut();
+            }
+            Some(Action::Finish) => self.engine.close_rest(),
+            None => {}
+        }
+    }
+
+    fn drain(&mut self) {
+        let grace = self.engine.context.limits.grace;
+        if let Some((trigger, _)) = self.ladder.started {
+            info!("{} {}, closing server in {}...", Text(&trigger), trigger.event(), Text(&Seconds(grace)));
+        }
+        let before = self.engine.stats();
+        self.notices_before = before.notices;
+        self.ended_before = before.accepted - before.open;
+        self.countdown = (grace > Duration::from_secs(1)).then(|| self.now().after(Duration::from_secs(1)));
+        self.engine.start_draining();
+        // Clients that the kernel has connected already are told too, not reset.
+        for index in 0..self.listeners.len() {
+            (0..BACKLOG as usize / ACCEPTS).any(|_| !self.accept_batch(index));
+        }
+    }
+
+    /// Logs the seconds that are left of the grace time, once a second.
+    fn count_down(&mut self, now: Tick) {
+        let (Some(tick), Phase::Draining { ends }) = (self.countdown, self.ladder.phase) else { return };
+        if tick.reached(now) {
+            let left = Duration::from_secs(ends.until(now).as_secs_f64().round() as u64);
+            let next = tick.after(Duration::from_secs(1));
+            self.countdown = next.is_before(ends).then_some(next);
+            info!("Closing server in {}...", Text(&Seconds(left)));
+        }
+    }
+
+    /// Accepts what waits at one listener, up to a bound, so that signals and the others are heard. True when
+    /// more may wait.
+    fn accept_batch(&mut self, index: usize) -> bool {
+        for _ in 0..ACCEPTS {
+            let now = self.now();
+            let verdict = match self.ladder.phase {
+                Phase::Running => self.verdict(now),
+                Phase::Draining { .. } if self.engine.slot_free(false) => Verdict::Admit,
+                Phase::Draining { .. } => Verdict::Reject,
+                Phase::Closing { .. } | Phase::Over => return false,
+            };
+            if matches!(verdict, Verdict::Wait | Verdict::Hold) {
+                return false;
+            }
+            let Some(listener) = self.listeners.get(index) else { return false };
+            match listener.accept() {
+                Ok((socket, peer)) => {
+                    self.listeners[index].backoff.reset();
+                    self.listeners[index].resumes = None;
+                    self.receive_client(index, verdict, socket, peer);
+                }
+                Err(error) => match classify(&error) {
+                    Failure::Empty => return false,
+                    Failure::Retry => self.engine.context.counters.accept_retried.add(1),
+                    Failure::Exhausted => {
+                        self.back_off(index, &error);
+                        return false;
+                    }
+                    Failure::Fatal => {
+                        self.fail(index, error);
+                        return false;
+                    }
+                },
+            }
+        }
+        true
+    }
+
+    fn receive_client(&mut self, index: usize, verdict: Verdict, socket: TcpStream, peer: SocketAddr) {
+        let service = self.listeners[index].service;
+        if verdict == Verdict::Reject {
+            return self.turn_away(socket, service);
+        }
+        if verdict == Verdict::Shed {
+            self.engine.shed();
+        }
+        info!("Starting connection from {}", Text(&peer));
+        if let Some(socket) = self.engine.admit(socket, peer, service) {
+            self.turn_away(socket, service);
+        }
+    }
+
+    /// Tells a client that there is no place for it, and closes.
+    fn turn_away(&self, socket: TcpStream, service: usize) {
+        let text = match self.ladder.phase {
+            Phase::Running => BUSY,
+            _ => self.engine.hosts[service].notice(),
+        };
+        self.engine.context.counters.refused.add(1);
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let _ = send(socket.as_raw_fd(), text, flags);
+        let _ = socket.shutdown(Shutdown::Write);
+        // What it has sent already would turn the close into a reset, which may destroy the answer.
+        let _ = recv(socket.as_raw_fd(), &mut [0; 1024], MsgFlags::MSG_DONTWAIT);
+    }
+
+    /// Out of descriptors or memory: answers one client from the reserve, and leaves the listener alone.
+    fn back_off(&mut self, index: usize, error: &io::Error) {
+        self.engine.context.counters.accept_exhausted.add(1);
+        drop(self.reserve.take());
+        if let Ok((socket, _)) = self.listeners[index].accept() {
+            let service = self.listeners[index].service;
+            self.turn_away(socket, service);
+        }
+        self.reserve = open_reserve().ok();
+        let wait = self.listeners[index].backoff.next();
+        self.listeners[index].resumes = Some(self.now().after(wait));
+        if let Some(left_out) = self.accept_lines.event() {
+            let address = &self.listeners[index].address;
+            warn!(
+                "Cannot accept on {}: {}; new clients wait ({} failures before this one not logged)",
+                Text(address),
+                Text(error),
+                left_out
+            );
+        }
+    }
+
+    fn fail(&mut self, index: usize, source: io::Error) {
+        self.engine.context.counters.accept_failed.add(1);
+        let listener = self.listeners.remove(index);
+        self.failure = Some(Error::Accept { address: listener.address, source });
+        let action = self.ladder.drain(Trigger::Failure, self.now());
+        self.act(action);
+    }
+
+    fn report(&self, abandoned: usize) -> ShutdownReport {
+        let stats = self.engine.stats();
+        let (trigger, took) = match self.ladder.started {
+            Some((trigger, at)) => (trigger, at.elapsed()),
+            None => (Trigger::Handle, Duration::ZERO),
+        };
+        let ended = stats.accepted - stats.open - self.ended_before;
+        ShutdownReport {
+            trigger,
+            notified: stats.notices - self.notices_before,
+            left: ended.saturating_sub(stats.forced),
+            closed: stats.forced + stats.open,
+            abandoned,
+            took,
+        }
+    }
+}
+
+/// A time as a person reads it.
+struct Seconds(Duration);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plural = if self.0 == Duration::from_secs(1) { "" } else { "s" };
+        write!(f, "{} second{plural}", self.0.as_secs_f64())
+    }
+}
+
+fn open_reserve() -> io::Result<File> {
+    File::open("/dev/null")
+}

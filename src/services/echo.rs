@@ -1,0 +1,25 @@
+//! Echo: every byte goes back as it came (RFC 862).
+
+use std::io;
+
+use crate::connection::Connection;
+use crate::service::{Flow, Service};
+
+/// Sends back what it receives.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Echo;
+
+impl Service for Echo {
+    type Session = ();
+
+    fn open(&self, _: &mut Connection) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn serve(&self, connection: &mut Connection, (): &mut ()) -> io::Result<Flow> {
+        let (input, output) = connection.split();
+        let taken = output.push(input.bytes());
+        input.consume(taken);
+        Ok(Flow::Continue)
+    }
+}

@@ -1,0 +1,182 @@
+//! One counter per outcome, and the snapshot of them that a user reads.
+//!
+//! What happens once per connection is one shared counter each. What happens once per request is counted by
+//! the worker that did it, on a cache line of its own, and added up when someone asks.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::service::{CloseReason, Wait};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Keeps the greatest value seen. One thread only may call it.
+    pub(crate) fn raise(&self, value: u64) {
+        if value > self.value() {
+            self.0.store(value, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A counter with a single writer and a cache line of its own: no bus lock per request.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.store(self.value().wrapping_add(count), Ordering::Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// The shared counters; see [`Stats`] for what each one counts.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $(pub(crate) $name: Counter,)+ }
+
+        /// What a server has done and is doing, read at one moment.
+        ///
+        /// `accepted` is the sum of `open` and of every way in which a connection ends: `left`, `finished`,
+        /// `timed_out_idle`, `timed_out_request`, `timed_out_write`, `resets`, `pipes`, `errors`, `too_long`,
+        /// `panics`, `shed`, `drained` and `forced`.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+            /// Connections open now.
+            pub open: u64,
+            /// Open connections that wait for their client and cost no worker.
+            pub parked: u64,
+            /// Connections and sockets in the ready queue now.
+            pub queued: u64,
+            /// The most that were ever in the ready queue.
+            pub queued_max: u64,
+            /// Requests served: calls of a service that took input.
+            pub served: u64,
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> Stats {
+                Stats { $($name: self.$name.value(),)+ ..Stats::default() }
+            }
+        }
+
+        impl Stats {
+            /// Every figure with its name, in a fixed order.
+            pub fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [
+                    ("open", self.open), ("parked", self.parked), ("queued", self.queued),
+                    ("queued_max", self.queued_max), ("served", self.served),
+                    $((stringify!($name), self.$name),)+
+                ].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections that got a slot.
+    accepted,
+    /// The most connections that were ever open.
+    open_max,
+    /// Clients told `BUSY`, or the notice, without getting a slot.
+    refused,
+    /// Connections that the client closed.
+    left,
+    /// Connections that the service closed.
+    finished,
+    /// Connections closed after `idle_timeout`.
+    timed_out_idle,
+    /// Connections closed after `request_timeout`.
+    timed_out_request,
+    /// Connections closed after `write_timeout`.
+    timed_out_write,
+    /// Connections that the client reset.
+    resets,
+    /// Connections found broken when a reply was sent.
+    pipes,
+    /// Connections closed for another error, of the network or of the service.
+    errors,
+    /// Connections closed because a request was longer than the buffer.
+    too_long,
+    /// Connections closed because the service panicked.
+    panics,
+    /// Idle connections closed to make room for new ones.
+    shed,
+    /// Connections that ended by themselves after the notice.
+    drained,
+    /// Connections that the end of the grace time closed.
+    forced,
+    /// Shutdown notices given.
+    notices,
+    /// Accepts that failed for a reason of the client's or the network's and were tried again.
+    accept_retried,
+    /// Accepts that failed for want of descriptors or memory.
+    accept_exhausted,
+    /// Accepts that failed because the listener is broken.
+    accept_failed,
+}
+
+impl Counters {
+    /// Counts the end of a connection.
+    pub(crate) fn closed(&self, reason: &CloseReason) {
+        let counter = match reason {
+            CloseReason::Left => &self.left,
+            CloseReason::Finished => &self.finished,
+            CloseReason::TimedOut(Wait::Idle) => &self.timed_out_idle,
+            CloseReason::TimedOut(Wait::Request) => &self.timed_out_request,
+            CloseReason::TimedOut(Wait::Write) => &self.timed_out_write,
+            CloseReason::Reset => &self.resets,
+            CloseReason::BrokenPipe => &self.pipes,
+            CloseReason::Error(_) => &self.errors,
+            CloseReason::TooLong => &self.too_long,
+            CloseReason::Panicked => &self.panics,
+            CloseReason::Shed => &self.shed,
+            CloseReason::Shutdown => &self.drained,
+            CloseReason::Forced => &self.forced,
+        };
+        counter.add(1);
+    }
+}
+
+impl fmt::Display for Stats {
+    /// One line of `name=value` pairs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, value)) in self.fields().enumerate() {
+            let space = if index == 0 { "" } else { " " };
+            write!(f, "{space}{name}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_one_line_of_pairs() {
+        let counters = Counters::default();
+        counters.accepted.add(3);
+        counters.closed(&CloseReason::TimedOut(Wait::Write));
+        let line = counters.snapshot().to_string();
+        assert!(line.contains("accepted=3 ") && line.contains(" timed_out_write=1 "), "{line}");
+        assert!(!line.contains('\n'));
+    }
+}
