@@ -26,7 +26,14 @@ impl Context {
     pub(crate) fn new(limits: Limits) -> Result<Context, Error> {
         let drain = event("make the drain event")?;
         let counters = Counters::default();
-        Ok(Context { limits, clock: Clock::start(), counters, draining: AtomicBool::new(false), cut: AtomicBool::new(false), drain })
+        Ok(Context {
+            limits,
+            clock: Clock::start(),
+            counters,
+            draining: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+            drain,
+        })
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -122,9 +122,7 @@ impl std::error::Error for Error {
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => "stop the program that listens there, or choose another port",
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose 1024 to 65535"
-        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose 1024 to 65535",
         io::ErrorKind::AddrNotAvailable => "choose an address that an interface of this machine has",
         _ => "choose another address",
     }

@@ -138,9 +138,13 @@ impl Requests {
 pub(crate) enum Phase {
     Running,
     /// Clients have their notice and may leave until then.
-    Draining { ends: Tick },
+    Draining {
+        ends: Tick,
+    },
     /// Connections are cut; workers have until then to come home.
-    Closing { ends: Tick },
+    Closing {
+        ends: Tick,
+    },
     Over,
 }
 

@@ -15,7 +15,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt::Linger};
+use nix::sys::socket::sockopt::{Linger, RcvBuf};
+use nix::sys::socket::{MsgFlags, getsockopt, recv, send, setsockopt};
 
 use crate::clock::Tick;
 use crate::context::Context;
@@ -75,6 +76,8 @@ pub struct Connection {
     /// When the first byte of the request in hand arrived.
     request: Option<Tick>,
     sent: Option<Tick>,
+    /// Once the server drains: bytes that may have arrived before, and are still to be received.
+    owed: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -101,6 +104,7 @@ impl Connection {
             active,
             request: None,
             sent: None,
+            owed: None,
         }
     }
 
@@ -141,7 +145,8 @@ impl Connection {
         self.output.reset();
         self.stage = Stage::New;
         (self.readable, self.hungry, self.notified) = (false, true, false);
-        (self.registered, self.settles, self.request, self.sent) = (None, None, None, None);
+        (self.registered, self.settles, self.request) = (None, None, None);
+        (self.sent, self.owed) = (None, None);
         self.active = self.context.clock.now();
     }
 
@@ -154,35 +159,44 @@ impl Connection {
         self.link().service
     }
 
-    /// Receives once into the free part of the input buffer. `hangup` says that the end of input is known to
-    /// be near, so that a short count does not mean that there is nothing more to receive.
+    /// Receives once into the free part of the input buffer.
     pub(crate) fn fill(&mut self) -> io::Result<Fill> {
         let fd = self.as_fd().as_raw_fd();
+        let owed = self.owed();
         let space = self.input.space();
-        let room = space.len();
-        if room == 0 {
+        if space.is_empty() {
             return Ok(Fill::Bytes);
         }
-        match receive(fd, space)? {
-            None => {
-                self.readable = false;
-                Ok(Fill::Nothing)
-            }
+        let room = space.len().min(owed);
+        let received = if room == 0 { None } else { receive(fd, &mut space[..room])? };
+        // A short count means that the kernel's buffer is empty (epoll(7)).
+        self.readable = received == Some(room);
+        match received {
+            None => Ok(Fill::Nothing),
             Some(0) => {
-                self.readable = false;
                 self.input.end();
                 Ok(Fill::Ended)
             }
             Some(count) => {
-                // A short count means that the kernel's buffer is empty (epoll(7)).
-                self.readable = count == room;
                 self.hungry = false;
+                self.owed = self.owed.map(|owed| owed.saturating_sub(count));
                 self.input.filled(count);
                 self.active = self.context.clock.now();
                 self.request.get_or_insert(self.active);
                 Ok(Fill::Bytes)
             }
         }
+    }
+
+    /// How much may still be received. What had arrived when the shutdown began is served, and the kernel can
+    /// hold no more of that than its buffer; a client that never stops sending must not put off its notice.
+    fn owed(&mut self) -> usize {
+        if !self.is_draining() || self.notified || !matches!(self.stage, Stage::Serving) {
+            return usize::MAX;
+        }
+        let socket = self.link.as_ref().map(|link| link.socket.as_fd());
+        let held = || socket.and_then(|socket| getsockopt(&socket, RcvBuf).ok()).unwrap_or(0);
+        *self.owed.get_or_insert_with(held)
     }
 
     /// Receives once and forgets what came.

@@ -329,9 +329,7 @@ mod model {
             let workers: Vec<_> = (0..2)
                 .map(|_| {
                     let (queue, poller, served) = (queue.clone(), poller.clone(), served.clone());
-                    thread::spawn(move || {
-                        work(&queue, &poller, |_| drop(served.fetch_add(1, Ordering::Relaxed)))
-                    })
+                    thread::spawn(move || work(&queue, &poller, |_| drop(served.fetch_add(1, Ordering::Relaxed))))
                 })
                 .collect();
             poller.report(1);

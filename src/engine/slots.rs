@@ -87,11 +87,7 @@ impl Slots {
                 deadline: Alarm::default(),
                 hangup: AtomicBool::new(false),
                 idle: AtomicBool::new(false),
-                connection: Mutex::new(Connection::new(
-                    context.clone(),
-                    block.split_to(size),
-                    block.split_to(size),
-                )),
+                connection: Mutex::new(Connection::new(context.clone(), block.split_to(size), block.split_to(size))),
                 live: Mutex::new(None),
             })
             .collect();

@@ -165,13 +165,15 @@ mod model {
 
             let owner = {
                 let (state, draining, notices) = (state.clone(), draining.clone(), notices.clone());
-                thread::spawn(move || loop {
-                    if draining.load(Ordering::Relaxed) {
-                        notices.fetch_add(1, Ordering::Relaxed);
-                        return;
-                    }
-                    if state.release() == Release::Parked {
-                        return;
+                thread::spawn(move || {
+                    loop {
+                        if draining.load(Ordering::Relaxed) {
+                            notices.fetch_add(1, Ordering::Relaxed);
+                            return;
+                        }
+                        if state.release() == Release::Parked {
+                            return;
+                        }
                     }
                 })
             };

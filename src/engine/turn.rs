@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use super::Engine;
 use super::queue::Token;
 use super::slots::Slot;
+use super::worker::message;
 use crate::config::{LINGER, NOTICE_GAP, TURN};
 use crate::connection::{Connection, Fill, Interest, Stage};
 use crate::fmt::{Text, error, info, warn};
@@ -52,17 +53,16 @@ impl Engine {
                 }
             }
         }
-        // A client that never stops sending would never come to its notice: this turn was its last.
-        if self.context.is_draining() && matches!(connection.stage, Stage::Serving) && !connection.notified {
-            if let Err(reason) = self.notify(token, connection) {
-                self.close(token, slot, connection, reason);
-                return (Outcome::Closed, served);
-            }
-        }
         (Outcome::Yield, served)
     }
 
-    fn step(&self, token: Token, slot: &Slot, connection: &mut Connection, served: &mut u64) -> Result<Step, CloseReason> {
+    fn step(
+        &self,
+        token: Token,
+        slot: &Slot,
+        connection: &mut Connection,
+        served: &mut u64,
+    ) -> Result<Step, CloseReason> {
         if !connection.flush()? {
             return Ok(Step::Park);
         }
@@ -96,7 +96,13 @@ impl Engine {
         Ok(Step::Again)
     }
 
-    fn serve(&self, token: Token, slot: &Slot, connection: &mut Connection, served: &mut u64) -> Result<Step, CloseReason> {
+    fn serve(
+        &self,
+        token: Token,
+        slot: &Slot,
+        connection: &mut Connection,
+        served: &mut u64,
+    ) -> Result<Step, CloseReason> {
         if connection.settles.is_some_and(|tick| !tick.reached(self.context.clock.now())) {
             // What arrives in the quiet time before the notice is looked at when that time is over.
             return Ok(Step::Park);
@@ -186,9 +192,7 @@ impl Engine {
         let host = &*self.hosts[connection.service()];
         match catch_unwind(AssertUnwindSafe(|| call(host, connection))) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                Err(CloseReason::TimedOut(connection.wait()))
-            }
+            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(CloseReason::TimedOut(connection.wait())),
             Ok(Err(error)) => Err(error.into()),
             Err(payload) => {
                 self.report_panic(&*payload, connection);
@@ -199,11 +203,7 @@ impl Engine {
 
     fn report_panic(&self, payload: &(dyn std::any::Any + Send), connection: &Connection) {
         let Some(left_out) = self.panic_lines.event() else { return };
-        let text = payload
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("no message");
+        let text = message(payload);
         error!(
             "The service panicked for {}: {} ({} panics before this one not logged)",
             Text(&connection.peer()),

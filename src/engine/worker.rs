@@ -3,6 +3,7 @@
 //! The pool is given exactly N jobs, one loop each, for its own queue has no bound. A loop ends only when the
 //! queue is stopped: a panic of a service is caught where it is called, and one of the engine itself here.
 
+use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,8 +46,8 @@ impl Workers {
         for worker in 0..limits.workers {
             let (engine, home) = (engine.clone(), home.clone());
             pool.execute(move || {
-                while catch_unwind(AssertUnwindSafe(|| engine.work(worker))).is_err() {
-                    error!("Worker {} panicked in the engine, and goes on", worker);
+                while let Err(payload) = catch_unwind(AssertUnwindSafe(|| engine.work(worker))) {
+                    error!("Worker {} panicked in the engine, and goes on: {}", worker, message(&*payload));
                 }
                 home.fetch_add(1, Ordering::Release);
                 engine.wake_accept_loop();
@@ -59,6 +60,12 @@ impl Workers {
     pub(crate) fn out(&self) -> usize {
         self.count - self.home.load(Ordering::Acquire)
     }
+}
+
+/// What a panic said.
+pub(super) fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 /// Builds the pool. It panics when the kernel refuses a thread, so as many are first tried for size.
@@ -76,11 +83,7 @@ fn spawn(workers: usize, stack: usize) -> io::Result<ThreadPool> {
         let _ = thread.join();
     }
     let build = || {
-        threadpool::Builder::new()
-            .num_threads(workers)
-            .thread_name("worker".into())
-            .thread_stack_size(stack)
-            .build()
+        threadpool::Builder::new().num_threads(workers).thread_name("worker".into()).thread_stack_size(stack).build()
     };
     catch_unwind(build).map_err(|_| io::ErrorKind::WouldBlock.into())
 }

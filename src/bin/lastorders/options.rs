@@ -219,7 +219,8 @@ fn parse_client(mut parser: lexopt::Parser) -> Result<Command, Failure> {
 }
 
 fn serve_help() -> String {
-    let mut text = String::from("Usage: lastorders serve [OPTION]...\n\nServes until SIGHUP, SIGINT, SIGTERM or SIGQUIT.\n\n");
+    let mut text =
+        String::from("Usage: lastorders serve [OPTION]...\n\nServes until SIGHUP, SIGINT, SIGTERM or SIGQUIT.\n\n");
     for option in OPTIONS {
         let left = format!("--{} {}", option.name, option.value);
         text += &format!("  {left:<27} {}\n", option.help);

@@ -4,25 +4,24 @@
 //! ready queue, and the steps of the shutdown. The loop never waits for a client and never wakes without a
 //! reason: its time-out is the next deadline, and infinite when there is none.
 
+mod accept;
+
 use std::fs::File;
-use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use heapless::Vec as Fixed;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
-use nix::sys::socket::{MsgFlags, recv, send};
 
 use crate::builder::Builder;
 use crate::burst::Burst;
 use crate::clock::Tick;
-use crate::config::{ACCEPTS, BACKLOG, BUSY, LISTENERS, QUEUE_PATIENCE, WhenFull};
+use crate::config::{ACCEPTS, BACKLOG, LISTENERS, QUEUE_PATIENCE};
 use crate::connection::poll_timeout;
 use crate::engine::Engine;
-use crate::engine::admission::{Failure, House, Verdict, classify};
 use crate::engine::listener::Listener;
 use crate::engine::worker::Workers;
 use crate::error::Error;
@@ -81,7 +80,7 @@ impl Server {
             countdown: None,
             notices_before: 0,
             ended_before: 0,
-            reserve: Some(open_reserve().map_err(Error::setup("open /dev/null as the reserve descriptor"))?),
+            reserve: Some(accept::open_reserve().map_err(Error::setup("open /dev/null as the reserve descriptor"))?),
             accept_lines: Burst::new(Duration::from_secs(1)),
             queue_full_since: None,
             signalled: false,
@@ -178,30 +177,6 @@ impl Server {
         waiting.map(|(_, index)| *index).collect()
     }
 
-    /// Whether the listeners are to be polled. If not, a wake-up or [`next_deadline`](Server::next_deadline)
-    /// says when to ask again.
-    fn admits(&mut self, now: Tick) -> bool {
-        match self.ladder.phase {
-            Phase::Running => !matches!(self.verdict(now), Verdict::Wait | Verdict::Hold),
-            Phase::Draining { .. } => true,
-            Phase::Closing { .. } | Phase::Over => false,
-        }
-    }
-
-    fn verdict(&mut self, now: Tick) -> Verdict {
-        let when_full = self.engine.context.limits.when_full;
-        let slot_free = self.engine.slot_free(when_full != WhenFull::Reject);
-        let queue_room = self.engine.queue_room();
-        if queue_room {
-            self.queue_full_since = None;
-        }
-        let stuck = |since: &mut Tick| since.after(QUEUE_PATIENCE).reached(now);
-        let queue_stuck = !queue_room && stuck(self.queue_full_since.get_or_insert(now));
-        let verdict = House { slot_free, queue_room, queue_stuck, when_full }.verdict();
-        // With nobody idle to be closed, shedding is waiting.
-        if verdict == Verdict::Shed && !self.engine.has_idle() { Verdict::Wait } else { verdict }
-    }
-
     fn next_deadline(&self, now: Tick) -> Option<Tick> {
         let resumes = self.listeners.iter().filter_map(|listener| listener.resumes).filter(|tick| !tick.reached(now));
         let patience = self.queue_full_since.map(|since| since.after(QUEUE_PATIENCE)).filter(|tick| !tick.reached(now));
@@ -282,102 +257,6 @@ impl Server {
         }
     }
 
-    /// Accepts what waits at one listener, up to a bound, so that signals and the others are heard. True when
-    /// more may wait.
-    fn accept_batch(&mut self, index: usize) -> bool {
-        for _ in 0..ACCEPTS {
-            let now = self.now();
-            let verdict = match self.ladder.phase {
-                Phase::Running => self.verdict(now),
-                Phase::Draining { .. } if self.engine.slot_free(false) => Verdict::Admit,
-                Phase::Draining { .. } => Verdict::Reject,
-                Phase::Closing { .. } | Phase::Over => return false,
-            };
-            if matches!(verdict, Verdict::Wait | Verdict::Hold) {
-                return false;
-            }
-            let Some(listener) = self.listeners.get(index) else { return false };
-            match listener.accept() {
-                Ok((socket, peer)) => {
-                    self.listeners[index].backoff.reset();
-                    self.listeners[index].resumes = None;
-                    self.receive_client(index, verdict, socket, peer);
-                }
-                Err(error) => match classify(&error) {
-                    Failure::Empty => return false,
-                    Failure::Retry => self.engine.context.counters.accept_retried.add(1),
-                    Failure::Exhausted => {
-                        self.back_off(index, &error);
-                        return false;
-                    }
-                    Failure::Fatal => {
-                        self.fail(index, error);
-                        return false;
-                    }
-                },
-            }
-        }
-        true
-    }
-
-    fn receive_client(&mut self, index: usize, verdict: Verdict, socket: TcpStream, peer: SocketAddr) {
-        let service = self.listeners[index].service;
-        if verdict == Verdict::Reject {
-            return self.turn_away(socket, service);
-        }
-        if verdict == Verdict::Shed {
-            self.engine.shed();
-        }
-        info!("Starting connection from {}", Text(&peer));
-        if let Some(socket) = self.engine.admit(socket, peer, service) {
-            self.turn_away(socket, service);
-        }
-    }
-
-    /// Tells a client that there is no place for it, and closes.
-    fn turn_away(&self, socket: TcpStream, service: usize) {
-        let text = match self.ladder.phase {
-            Phase::Running => BUSY,
-            _ => self.engine.hosts[service].notice(),
-        };
-        self.engine.context.counters.refused.add(1);
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        let _ = send(socket.as_raw_fd(), text, flags);
-        let _ = socket.shutdown(Shutdown::Write);
-        // What it has sent already would turn the close into a reset, which may destroy the answer.
-        let _ = recv(socket.as_raw_fd(), &mut [0; 1024], MsgFlags::MSG_DONTWAIT);
-    }
-
-    /// Out of descriptors or memory: answers one client from the reserve, and leaves the listener alone.
-    fn back_off(&mut self, index: usize, error: &io::Error) {
-        self.engine.context.counters.accept_exhausted.add(1);
-        drop(self.reserve.take());
-        if let Ok((socket, _)) = self.listeners[index].accept() {
-            let service = self.listeners[index].service;
-            self.turn_away(socket, service);
-        }
-        self.reserve = open_reserve().ok();
-        let wait = self.listeners[index].backoff.next();
-        self.listeners[index].resumes = Some(self.now().after(wait));
-        if let Some(left_out) = self.accept_lines.event() {
-            let address = &self.listeners[index].address;
-            warn!(
-                "Cannot accept on {}: {}; new clients wait ({} failures before this one not logged)",
-                Text(address),
-                Text(error),
-                left_out
-            );
-        }
-    }
-
-    fn fail(&mut self, index: usize, source: io::Error) {
-        self.engine.context.counters.accept_failed.add(1);
-        let listener = self.listeners.remove(index);
-        self.failure = Some(Error::Accept { address: listener.address, source });
-        let action = self.ladder.drain(Trigger::Failure, self.now());
-        self.act(action);
-    }
-
     fn report(&self, abandoned: usize) -> ShutdownReport {
         let stats = self.engine.stats();
         let (trigger, took) = match self.ladder.started {
@@ -404,8 +283,4 @@ impl std::fmt::Display for Seconds {
         let plural = if self.0 == Duration::from_secs(1) { "" } else { "s" };
         write!(f, "{} second{plural}", self.0.as_secs_f64())
     }
-}
-
-fn open_reserve() -> io::Result<File> {
-    File::open("/dev/null")
 }

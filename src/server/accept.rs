@@ -1,0 +1,142 @@
+//! The accept loop's way with new clients: admit, wait, shed or reject, and what to do when accepting fails.
+
+use std::fs::File;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{MsgFlags, recv, send};
+
+use super::Server;
+use crate::clock::Tick;
+use crate::config::{ACCEPTS, BUSY, QUEUE_PATIENCE, WhenFull};
+use crate::engine::admission::{Failure, House, Verdict, classify};
+use crate::error::Error;
+use crate::fmt::{Text, info, warn};
+use crate::shutdown::{Phase, Trigger};
+
+impl Server {
+    /// Whether the listeners are to be polled. If not, a wake-up or [`next_deadline`](Server::next_deadline)
+    /// says when to ask again.
+    pub(super) fn admits(&mut self, now: Tick) -> bool {
+        match self.ladder.phase {
+            Phase::Running => !matches!(self.verdict(now), Verdict::Wait | Verdict::Hold),
+            Phase::Draining { .. } => true,
+            Phase::Closing { .. } | Phase::Over => false,
+        }
+    }
+
+    fn verdict(&mut self, now: Tick) -> Verdict {
+        let when_full = self.engine.context.limits.when_full;
+        let slot_free = self.engine.slot_free(when_full != WhenFull::Reject);
+        let queue_room = self.engine.queue_room();
+        if queue_room {
+            self.queue_full_since = None;
+        }
+        let stuck = |since: &mut Tick| since.after(QUEUE_PATIENCE).reached(now);
+        let queue_stuck = !queue_room && stuck(self.queue_full_since.get_or_insert(now));
+        let verdict = House { slot_free, queue_room, queue_stuck, when_full }.verdict();
+        // With nobody idle to be closed, shedding is waiting.
+        if verdict == Verdict::Shed && !self.engine.has_idle() { Verdict::Wait } else { verdict }
+    }
+
+    /// Accepts what waits at one listener, up to a bound, so that signals and the others are heard. True when
+    /// more may wait.
+    pub(super) fn accept_batch(&mut self, index: usize) -> bool {
+        for _ in 0..ACCEPTS {
+            let now = self.now();
+            let verdict = match self.ladder.phase {
+                Phase::Running => self.verdict(now),
+                Phase::Draining { .. } if self.engine.slot_free(false) => Verdict::Admit,
+                Phase::Draining { .. } => Verdict::Reject,
+                Phase::Closing { .. } | Phase::Over => return false,
+            };
+            if matches!(verdict, Verdict::Wait | Verdict::Hold) {
+                return false;
+            }
+            let Some(listener) = self.listeners.get(index) else { return false };
+            match listener.accept() {
+                Ok((socket, peer)) => {
+                    self.listeners[index].backoff.reset();
+                    self.listeners[index].resumes = None;
+                    self.receive_client(index, verdict, socket, peer);
+                }
+                Err(error) => match classify(&error) {
+                    Failure::Empty => return false,
+                    Failure::Retry => self.engine.context.counters.accept_retried.add(1),
+                    Failure::Exhausted => {
+                        self.back_off(index, &error);
+                        return false;
+                    }
+                    Failure::Fatal => {
+                        self.fail(index, error);
+                        return false;
+                    }
+                },
+            }
+        }
+        true
+    }
+
+    fn receive_client(&mut self, index: usize, verdict: Verdict, socket: TcpStream, peer: SocketAddr) {
+        let service = self.listeners[index].service;
+        if verdict == Verdict::Reject {
+            return self.turn_away(socket, service);
+        }
+        if verdict == Verdict::Shed {
+            self.engine.shed();
+        }
+        info!("Starting connection from {}", Text(&peer));
+        if let Some(socket) = self.engine.admit(socket, peer, service) {
+            self.turn_away(socket, service);
+        }
+    }
+
+    /// Tells a client that there is no place for it, and closes.
+    fn turn_away(&self, socket: TcpStream, service: usize) {
+        let text = match self.ladder.phase {
+            Phase::Running => BUSY,
+            _ => self.engine.hosts[service].notice(),
+        };
+        self.engine.context.counters.refused.add(1);
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let _ = send(socket.as_raw_fd(), text, flags);
+        let _ = socket.shutdown(Shutdown::Write);
+        // What it has sent already would turn the close into a reset, which may destroy the answer.
+        let _ = recv(socket.as_raw_fd(), &mut [0; 1024], MsgFlags::MSG_DONTWAIT);
+    }
+
+    /// Out of descriptors or memory: answers one client from the reserve, and leaves the listener alone.
+    fn back_off(&mut self, index: usize, error: &io::Error) {
+        self.engine.context.counters.accept_exhausted.add(1);
+        drop(self.reserve.take());
+        if let Ok((socket, _)) = self.listeners[index].accept() {
+            let service = self.listeners[index].service;
+            self.turn_away(socket, service);
+        }
+        self.reserve = open_reserve().ok();
+        let wait = self.listeners[index].backoff.next();
+        self.listeners[index].resumes = Some(self.now().after(wait));
+        if let Some(left_out) = self.accept_lines.event() {
+            let address = &self.listeners[index].address;
+            warn!(
+                "Cannot accept on {}: {}; new clients wait ({} failures before this one not logged)",
+                Text(address),
+                Text(error),
+                left_out
+            );
+        }
+    }
+
+    fn fail(&mut self, index: usize, source: io::Error) {
+        self.engine.context.counters.accept_failed.add(1);
+        let listener = self.listeners.remove(index);
+        self.failure = Some(Error::Accept { address: listener.address, source });
+        let action = self.ladder.drain(Trigger::Failure, self.now());
+        self.act(action);
+    }
+}
+
+pub(super) fn open_reserve() -> io::Result<File> {
+    File::open("/dev/null")
+}

@@ -1,0 +1,277 @@
+//! Shutdown: notice, grace, close; from signals and from the handle.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use lastorders::services::Echo;
+use lastorders::{Connection, Flow, Lines, Server, Service, Streams, Trigger};
+use nix::sys::signal::Signal;
+
+use crate::support::{Client, Daemon, Running, guard};
+
+/// Each of the four signals: a client that was echoed and is silent now gets the 8 bytes alone, then the end of
+/// stream; when it leaves, the server exits at once with status 0.
+#[test]
+fn every_stopping_signal_gives_the_notice_alone() {
+    guard(|| {
+        for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
+            let mut daemon = Daemon::echo(&["--grace", "30"]);
+            let mut client = daemon.client();
+            client.echo(b"hello world");
+            let mut silent = daemon.client();
+            daemon.wait_for(&format!("Starting connection from {}", silent.0.local_addr().unwrap()));
+            daemon.signal(signal);
+            for client in [&mut client, &mut silent] {
+                assert_eq!(client.recv(), b"SHUTDOWN");
+                client.expect_end();
+            }
+            daemon.wait_for(&format!("{signal} received, closing server in 30 seconds..."));
+            drop((client, silent));
+            daemon.wait_ok();
+            assert!(daemon.log.iter().any(|line| line.contains("Server is shutting down...")));
+            daemon.expect_last("2 notified, 2 left, 0 closed, 0 workers abandoned");
+        }
+    });
+}
+
+/// A client that gets a reply and then the signal at once still finds the notice alone in its next `recv`.
+#[test]
+fn the_notice_is_not_glued_to_a_reply() {
+    guard(|| {
+        let running = Running::start(Server::builder(Echo));
+        let mut client = running.client();
+        client.echo(b"first");
+        client.send(b"hello world");
+        running.handle.shutdown();
+        let mut heard = vec![client.recv()];
+        while heard.last().unwrap() != b"SHUTDOWN" {
+            heard.push(client.recv());
+        }
+        assert_eq!(heard, [&b"hello world"[..], b"SHUTDOWN"]);
+        drop(client);
+        let report = running.report();
+        assert_eq!((report.trigger, report.notified, report.left, report.closed), (Trigger::Handle, 1, 1, 0));
+    });
+}
+
+/// Nobody is connected: the server exits at once, not when the grace ends.
+#[test]
+fn without_clients_the_exit_is_immediate() {
+    guard(|| {
+        let mut daemon = Daemon::echo(&["--grace", "50"]);
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait_ok();
+    });
+}
+
+/// A client that ignores the notice is closed when the grace ends, and told apart in the report.
+#[test]
+fn a_client_that_stays_is_closed_when_the_grace_ends() {
+    guard(|| {
+        let running = Running::start(Server::builder(Echo).grace(Duration::from_millis(300)));
+        let mut client = Client::greeted(running.address);
+        let start = Instant::now();
+        running.handle.shutdown();
+        client.expect("SHUTDOWN");
+        let report = running.report();
+        assert!(start.elapsed() >= Duration::from_millis(300));
+        assert_eq!((report.notified, report.left, report.closed, report.abandoned), (1, 0, 1, 0));
+    });
+}
+
+/// A client that neither reads nor closes, with replies piled up, cannot delay the exit beyond grace + 1 s.
+#[test]
+fn a_client_that_does_not_read_cannot_delay_the_exit() {
+    guard(|| {
+        let mut daemon = Daemon::echo(&["--grace", "1"]);
+        let mut stuck = daemon.client();
+        stuck.stuff();
+        let mut other = Client::greeted(daemon.address());
+        let start = Instant::now();
+        daemon.signal(Signal::SIGTERM);
+        other.expect("SHUTDOWN");
+        daemon.wait_ok();
+        assert!(start.elapsed() < Duration::from_millis(2_500), "{:?}", start.elapsed());
+        daemon.expect_last("1 notified");
+    });
+}
+
+/// The second signal ends the grace time.
+#[test]
+fn a_second_signal_ends_the_grace() {
+    guard(|| {
+        let mut daemon = Daemon::echo(&["--grace", "3000"]);
+        let mut client = Client::greeted(daemon.address());
+        daemon.signal(Signal::SIGTERM);
+        client.expect("SHUTDOWN");
+        daemon.signal(Signal::SIGINT);
+        daemon.wait_ok();
+        daemon.expect_last("SIGTERM: 1 notified, 0 left, 1 closed");
+    });
+}
+
+/// A worker that never returns is abandoned one second after the grace, and reported; a third signal would not
+/// even wait for that.
+#[test]
+fn a_worker_that_never_returns_is_abandoned_and_reported() {
+    guard(|| {
+        let (started, waits) = mpsc::channel();
+        let (release, held) = mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        let stuck = Streams::new(move |_| {
+            started.send(()).unwrap();
+            let _ = held.lock().unwrap().recv();
+            Ok(())
+        });
+        let running = Running::start(Server::builder(stuck).workers(2).grace(Duration::ZERO));
+        let mut client = running.client();
+        client.send("x");
+        waits.recv().unwrap();
+        let report = running.stop();
+        assert_eq!((report.abandoned, report.closed), (1, 1));
+        assert!(report.took >= Duration::from_secs(1) && report.took < Duration::from_millis(1_900));
+        drop(release);
+    });
+}
+
+/// Requests that arrived before the notice are answered before it, however many there are in the pipe.
+#[test]
+fn pipelined_requests_are_answered_before_the_notice() {
+    guard(|| {
+        let upper = Lines::new(|line, reply| {
+            reply.push(&line.to_ascii_uppercase());
+            reply.push(b"\n");
+            Ok(Flow::Continue)
+        });
+        let running = Running::start(Server::builder(upper));
+        let mut client = running.client();
+        let lines: String = (0..200).map(|index| format!("line {index}\n")).collect();
+        client.send(&lines);
+        client.expect("LINE 0\n");
+        running.handle.shutdown();
+        let rest = String::from_utf8(client.rest()).unwrap();
+        assert_eq!(rest, lines.to_uppercase().replacen("LINE 0\n", "", 1) + "SHUTDOWN\n");
+        running.report();
+    });
+}
+
+/// A client that connects while the server drains gets the notice and the end of stream.
+#[test]
+fn a_late_client_gets_the_notice() {
+    guard(|| {
+        let running = Running::start(Server::builder(Echo).connections(2));
+        let mut first = Client::greeted(running.address);
+        running.handle.shutdown();
+        first.expect("SHUTDOWN");
+        // The second one gets a slot, the third finds none left and is told all the same.
+        let mut late = [running.client(), running.client()];
+        for client in &mut late {
+            client.send("hello world");
+            assert_eq!(client.rest(), b"SHUTDOWN");
+        }
+        drop((first, late));
+        running.report();
+    });
+}
+
+/// A stream handler sees the shutdown as end of input, finishes its reply, and its client gets the notice.
+#[test]
+fn a_stream_handler_sees_the_shutdown_as_end_of_input() {
+    guard(|| {
+        let (started, waits) = mpsc::channel();
+        let sum = Streams::new(move |client| {
+            started.send(()).unwrap();
+            let mut all = Vec::new();
+            std::io::Read::read_to_end(client, &mut all)?;
+            writeln!(client, "{} bytes", all.len())
+        });
+        let running = Running::start(Server::builder(sum));
+        let mut client = running.client();
+        client.send("12345");
+        waits.recv().unwrap();
+        running.handle.shutdown();
+        assert_eq!(client.rest(), b"5 bytes\nSHUTDOWN");
+        drop(client);
+        assert_eq!(running.report().notified, 1);
+    });
+}
+
+/// All workers held by stream handlers that do not look: parked clients get the notice all the same.
+#[test]
+fn busy_workers_do_not_delay_the_notice_of_parked_clients() {
+    guard(|| {
+        let (started, waits) = mpsc::channel();
+        let (release, held) = mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        let busy = Streams::new(move |_| {
+            started.send(()).unwrap();
+            let _ = held.lock().unwrap().recv();
+            Ok(())
+        });
+        let server = Server::builder(Echo).listen("127.0.0.1:0").unwrap().service(busy).listen("127.0.0.1:0").unwrap();
+        let server = server.workers(1).build().unwrap();
+        let busy_address = server.addresses().nth(1).unwrap();
+        let running = Running::run(server);
+        let mut parked = Client::greeted(running.address);
+        let mut holder = Client::connect(busy_address);
+        holder.send("x");
+        waits.recv().unwrap();
+        running.handle.shutdown();
+        assert_eq!(parked.rest(), b"SHUTDOWN");
+        let mut late = running.client();
+        assert_eq!(late.rest(), b"SHUTDOWN");
+        drop((parked, late, release));
+        assert!(holder.rest().is_empty(), "its handler was not cut short: it has nothing to add");
+        drop(holder);
+        running.report();
+    });
+}
+
+/// A service that keeps its clients is served until they leave.
+#[test]
+fn a_service_may_keep_its_clients_through_the_grace() {
+    struct Keeper;
+    impl Service for Keeper {
+        type Session = ();
+        fn open(&self, _: &mut Connection) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn serve(&self, connection: &mut Connection, session: &mut ()) -> std::io::Result<Flow> {
+            Echo.serve(connection, session)
+        }
+        fn shutdown(&self, connection: &mut Connection, (): &mut ()) -> std::io::Result<Flow> {
+            connection.output().push(b"soon");
+            Ok(Flow::Continue)
+        }
+    }
+    guard(|| {
+        let running = Running::start(Server::builder(Keeper));
+        let mut client = Client::greeted(running.address);
+        running.handle.shutdown();
+        client.expect("soon");
+        client.echo(b"still here");
+        client.echo(b"and here");
+        drop(client);
+        let report = running.report();
+        assert_eq!((report.left, report.closed), (1, 0));
+    });
+}
+
+/// Clients that wait in the kernel's backlog when the shutdown begins are told, not reset.
+#[test]
+fn clients_in_the_backlog_are_told_too() {
+    guard(|| {
+        let running = Running::start(Server::builder(Echo).connections(1));
+        let mut first = Client::greeted(running.address);
+        let mut waiting: Vec<TcpStream> = (0..5).map(|_| TcpStream::connect(running.address).unwrap()).collect();
+        running.handle.shutdown();
+        first.expect("SHUTDOWN");
+        for client in waiting.drain(..) {
+            assert_eq!(Client(client).rest(), b"SHUTDOWN");
+        }
+        drop(first);
+        running.report();
+    });
+}

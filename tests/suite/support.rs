@@ -1,0 +1,254 @@
+//! What every test stands on: a hang guard, clients that give up, servers in this process, and the daemon.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use lastorders::{Builder, Error, Server, ServerHandle, ShutdownReport};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// What nothing here takes, unless it hangs.
+pub const HANG: Duration = Duration::from_secs(60);
+
+/// Runs a test on a thread of its own and fails it when it hangs.
+pub fn guard(test: impl FnOnce() + Send + 'static) {
+    let (done, finished) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        test();
+        let _ = done.send(());
+    });
+    match finished.recv_timeout(HANG) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("the test hangs"),
+        _ => {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+/// Waits until something that no descriptor tells of is true.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < HANG / 2, "never happened: {what}");
+        thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+/// A client that fails its test rather than wait for ever.
+pub struct Client(pub TcpStream);
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).expect("connect");
+        stream.set_read_timeout(Some(HANG / 2)).unwrap();
+        stream.set_write_timeout(Some(HANG / 2)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client(stream)
+    }
+
+    /// A client that the server has seen: connected, and served once.
+    pub fn greeted(address: SocketAddr) -> Client {
+        let mut client = Client::connect(address);
+        client.echo(b"hello world");
+        client
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).expect("send");
+    }
+
+    /// One `recv`, as it comes.
+    pub fn recv(&mut self) -> Vec<u8> {
+        let mut bytes = [0; 65_536];
+        let count = self.0.read(&mut bytes).expect("recv");
+        bytes[..count].to_vec()
+    }
+
+    /// Receives exactly these bytes.
+    #[track_caller]
+    pub fn expect(&mut self, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        let mut got = vec![0; bytes.len()];
+        let outcome = self.0.read_exact(&mut got);
+        assert!(outcome.is_ok() && got == bytes, "{outcome:?}: {:?}", String::from_utf8_lossy(&got));
+    }
+
+    #[track_caller]
+    pub fn echo(&mut self, bytes: &[u8]) {
+        self.send(bytes);
+        self.expect(bytes);
+    }
+
+    /// Everything until the end of input.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes).expect("read to the end");
+        bytes
+    }
+
+    #[track_caller]
+    pub fn expect_end(&mut self) {
+        assert_eq!(String::from_utf8_lossy(&self.rest()), "");
+    }
+
+    /// Waits for the connection's end, be it a close or a reset.
+    pub fn expect_gone(&mut self) {
+        let mut bytes = [0; 65_536];
+        while !matches!(self.0.read(&mut bytes), Ok(0) | Err(_)) {}
+    }
+
+    /// Sends without ever reading, until both directions have been full for a while.
+    pub fn stuff(&mut self) {
+        self.0.set_nonblocking(true).unwrap();
+        let mut refused = 0;
+        wait_until("nothing more is taken", || {
+            refused = if self.0.write(&[b'x'; 65_536]).is_ok() { 0 } else { refused + 1 };
+            refused == 200
+        });
+        self.0.set_nonblocking(false).unwrap();
+    }
+
+    pub fn finish(&mut self) {
+        self.0.shutdown(Shutdown::Write).expect("shutdown");
+    }
+}
+
+/// A server in this process.
+pub struct Running {
+    pub address: SocketAddr,
+    pub handle: ServerHandle,
+    thread: JoinHandle<Result<ShutdownReport, Error>>,
+}
+
+impl Running {
+    pub fn start(builder: Builder) -> Running {
+        let server = builder.listen("127.0.0.1:0").unwrap().build().expect("build");
+        Running::run(server)
+    }
+
+    pub fn run(server: Server) -> Running {
+        let address = server.addresses().next().unwrap();
+        let handle = server.handle();
+        Running { address, handle, thread: thread::spawn(move || server.run()) }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// The report, once the server has ended.
+    pub fn report(self) -> ShutdownReport {
+        self.thread.join().expect("the server panicked").expect("the server failed")
+    }
+
+    pub fn stop(self) -> ShutdownReport {
+        self.handle.close();
+        self.report()
+    }
+}
+
+/// The real daemon, killed when it is dropped.
+pub struct Daemon {
+    child: Child,
+    lines: Receiver<String>,
+    pub addresses: Vec<SocketAddr>,
+    pub log: Vec<String>,
+}
+
+/// The daemon's command line: `LASTORDERS_DAEMON` names another build of it, with an emulator before it if need be.
+pub fn command() -> Command {
+    let words = std::env::var("LASTORDERS_DAEMON").unwrap_or(env!("CARGO_BIN_EXE_lastorders").into());
+    let mut words = words.split_whitespace();
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+impl Daemon {
+    /// Starts `lastorders serve` and waits until every socket is announced.
+    pub fn serve(args: &[&str]) -> Daemon {
+        let sockets = args.iter().filter(|arg| matches!(**arg, "--tcp" | "--udp" | "--multicast")).count();
+        let mut daemon = Daemon::spawn(command().arg("serve").args(args));
+        for _ in 0..sockets {
+            let line = daemon.wait_for("Server started on ");
+            let (_, rest) = line.split_once("Server started on ").unwrap();
+            daemon.addresses.push(rest.split(' ').next().unwrap().parse().unwrap());
+        }
+        daemon
+    }
+
+    /// Echo on a free port of 127.0.0.1.
+    pub fn echo(args: &[&str]) -> Daemon {
+        Daemon::serve(&[&["--tcp", "echo=127.0.0.1:0"], args].concat())
+    }
+
+    pub fn spawn(command: &mut Command) -> Daemon {
+        let mut child = command.spawn().expect("start the daemon");
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Daemon { child, lines, addresses: vec![], log: vec![] }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("signal the daemon");
+    }
+
+    /// The next log line that contains `part`; those before it are kept in `log`.
+    #[track_caller]
+    pub fn wait_for(&mut self, part: &str) -> String {
+        loop {
+            let Ok(line) = self.lines.recv_timeout(HANG / 2) else {
+                panic!("no line with {part:?} among {:#?}", self.log);
+            };
+            self.log.push(line.clone());
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for the end, and keeps the rest of the log.
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = self.child.wait().expect("wait for the daemon");
+        self.log.extend(self.lines.iter());
+        status
+    }
+
+    #[track_caller]
+    pub fn expect_last(&self, part: &str) {
+        assert!(self.log.last().is_some_and(|line| line.contains(part)), "{part:?}: {:#?}", self.log);
+    }
+
+    /// Waits for the end with exit code 0.
+    #[track_caller]
+    pub fn wait_ok(&mut self) {
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{:#?}", self.log);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
