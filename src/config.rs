@@ -23,12 +23,13 @@ pub const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
 /// Listening sockets of one server: the poll set lives on the stack.
 pub const LISTENERS: usize = 32;
 
-/// Entries of the ready queue: a slot is in it at most once, so every slot has its place.
-pub(crate) const READY: usize = *CONNECTIONS.end() + LISTENERS;
+/// Entries of the ready queue: a slot is in it at most once, so every slot has its place. A model explores a
+/// small one.
+pub(crate) const READY: usize = if cfg!(loom) { 4 } else { *CONNECTIONS.end() + LISTENERS };
 /// Readiness events taken per `epoll_wait`: 16 measured well; more delays the first of them.
 pub(crate) const EVENTS: usize = 16;
 /// Slots pulled from the ready queue before someone must look at the parked ones again.
-pub(crate) const GLANCE_EVERY: u32 = 32;
+pub(crate) const GLANCE_EVERY: u32 = if cfg!(loom) { 2 } else { 32 };
 /// Service calls for one connection before the others get their turn.
 pub(crate) const TURN: usize = 16;
 /// Accepts per listener before signals and the other listeners are looked at again.

@@ -46,7 +46,7 @@ pub(crate) struct Engine {
     queue: Queue,
     parked: Parked,
     schedule: Schedule,
-    /// Requests served, by worker.
+    /// Requests served, by worker; the last is the accept loop's, which serves none but needs a place.
     served: Box<[Tally]>,
     /// The accept loop waits for an idle connection to shed.
     idle_wanted: AtomicBool,
@@ -64,7 +64,7 @@ impl Engine {
             queue: Queue::new(context.limits.queue),
             parked: Parked::new()?,
             schedule: Schedule::default(),
-            served: (0..context.limits.workers).map(|_| Tally::default()).collect(),
+            served: (0..=context.limits.workers).map(|_| Tally::default()).collect(),
             idle_wanted: AtomicBool::new(false),
             panic_lines: Burst::new(Duration::from_secs(60)),
             context,
@@ -109,7 +109,7 @@ impl Engine {
         self.context.counters.open_max.raise(self.slots.open() as u64);
         if self.context.is_draining() {
             // Told and closed here: the workers may all be busy for as long as the grace time lasts.
-            self.with_owned(token, |slot, connection| self.steps(token, slot, connection).0);
+            self.with_owned(token, |slot, connection| self.steps(token, slot, connection, self.own_tally()));
         } else {
             self.follow_up(self.queue.push(token));
         }
@@ -129,20 +129,29 @@ impl Engine {
     /// Closes the connection that has been idle longest, after its notice. False when none is idle.
     pub(crate) fn shed(&self) -> bool {
         // All idle deadlines lie equally far behind the last activity.
-        let deadlines = self.idle().filter_map(|(token, slot)| slot.deadline.get().map(|deadline| (token, deadline)));
-        let oldest = deadlines.reduce(|best, next| if next.1.is_before(best.1) { next } else { best });
-        oldest.is_some_and(|(token, _)| {
+        let oldest = || {
+            let deadlines = self.idle().filter_map(|(token, slot)| Some((token, slot.deadline.get()?)));
+            deadlines.reduce(|best, next| if next.1.is_before(best.1) { next } else { best })
+        };
+        while let Some((token, _)) = oldest() {
+            let mut closed = false;
             self.with_parked(token, |slot, connection| {
-                if self.notify(token, connection).is_ok() {
-                    let _ = connection.flush();
+                // It has spoken just now: it is not idle, and the next one is looked at.
+                if matches!(connection.fill(), Ok(Fill::Bytes | Fill::Ended)) {
+                    return Outcome::Yield;
+                }
+                if self.notify(token, connection).is_ok() && connection.flush().is_ok() {
                     let _ = connection.finish_sending();
-                    // Unread input would turn the close into a reset, which may destroy the notice.
-                    let _ = connection.discard();
                 }
                 self.close(token, slot, connection, CloseReason::Shed);
+                closed = true;
                 Outcome::Closed
-            })
-        })
+            });
+            if closed {
+                return true;
+            }
+        }
+        false
     }
 
     /// True when there is somebody to [`shed`](Engine::shed). If not, the accept loop is woken when there is.
@@ -188,6 +197,10 @@ impl Engine {
         if more {
             self.follow_up(self.queue.push(token));
         }
+    }
+
+    fn own_tally(&self) -> &Tally {
+        &self.served[self.context.limits.workers]
     }
 
     /// When the accept loop must call [`sweep`](Engine::sweep) next.
@@ -263,7 +276,7 @@ impl Engine {
         match told {
             // The service keeps it: what it does next is a worker's.
             Ok(()) if matches!(connection.stage, Stage::Serving) && connection.notified => Outcome::Yield,
-            Ok(()) => self.steps(token, slot, connection).0,
+            Ok(()) => self.steps(token, slot, connection, self.own_tally()),
             Err(reason) => {
                 self.close(token, slot, connection, reason);
                 Outcome::Closed

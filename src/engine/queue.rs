@@ -11,13 +11,7 @@
 use heapless::Deque;
 
 use super::sync::{Condvar, Mutex, MutexGuard, lock};
-#[cfg(not(loom))]
 use crate::config::{GLANCE_EVERY, READY};
-
-#[cfg(loom)]
-const READY: usize = 4;
-#[cfg(loom)]
-const GLANCE_EVERY: u32 = 2;
 
 /// A slot or datagram socket, by its number.
 pub(super) type Token = u16;
@@ -252,7 +246,7 @@ mod tests {
         assert!(queue.push(1).kick_leader);
         assert!(!queue.push(2).kick_leader);
         assert_eq!(queue.next(Bring::Ready(&[])).0, Job::Serve(1));
-        assert!(queue.stop().kick_leader == false);
+        assert!(!queue.stop().kick_leader);
         assert_eq!(queue.next(Bring::Nothing).0, Job::Stop);
         assert_eq!(queue.take(), Some(2));
     }
@@ -329,7 +323,7 @@ mod model {
             let workers: Vec<_> = (0..2)
                 .map(|_| {
                     let (queue, poller, served) = (queue.clone(), poller.clone(), served.clone());
-                    thread::spawn(move || work(&queue, &poller, |_| drop(served.fetch_add(1, Ordering::Relaxed))))
+                    thread::spawn(move || work(&queue, &poller, |_| add_one(&served)))
                 })
                 .collect();
             poller.report(1);
@@ -366,7 +360,7 @@ mod model {
                         let bring = if leads { Bring::Ready(&[]) } else { Bring::Nothing };
                         leads = false;
                         match queue.next(bring).0 {
-                            Job::Serve(_) => drop(served.fetch_add(1, Ordering::Relaxed)),
+                            Job::Serve(_) => add_one(&served),
                             Job::Lead => leads = poller.wait().is_empty(),
                             Job::Glance => leads = true,
                             Job::Stop => return,
@@ -417,6 +411,70 @@ mod model {
                 worker.join().unwrap();
             }
         });
+    }
+
+    /// One after the other, two jobs come from outside while one worker leads and the other may sleep: each is
+    /// served without any further event.
+    #[test]
+    fn work_from_outside_wakes_a_follower_every_time() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let queue = Arc::new(Queue::new(4));
+            let poller = Arc::new(Poller::new());
+            let done = Arc::new((Mutex::new(false), Condvar::new()));
+            let workers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (queue, poller, done) = (queue.clone(), poller.clone(), done.clone());
+                    thread::spawn(move || {
+                        work(&queue, &poller, |_| {
+                            *lock(&done.0) = true;
+                            done.1.notify_all();
+                        })
+                    })
+                })
+                .collect();
+            for token in [1, 2] {
+                if queue.push(token).kick_leader {
+                    poller.kick();
+                }
+                await_done(&done);
+                *lock(&done.0) = false;
+            }
+            if queue.stop().kick_leader {
+                poller.kick();
+            }
+            for worker in workers {
+                worker.join().unwrap();
+            }
+        });
+    }
+
+    /// A leader and two sleepers: the stop brings all of them home.
+    #[test]
+    fn the_stop_wakes_every_sleeper() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let queue = Arc::new(Queue::new(4));
+            let poller = Arc::new(Poller::new());
+            let workers: Vec<_> = (0..3)
+                .map(|_| {
+                    let (queue, poller) = (queue.clone(), poller.clone());
+                    thread::spawn(move || work(&queue, &poller, |_| {}))
+                })
+                .collect();
+            if queue.stop().kick_leader {
+                poller.kick();
+            }
+            for worker in workers {
+                worker.join().unwrap();
+            }
+        });
+    }
+
+    fn add_one(count: &AtomicUsize) {
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     fn await_done(done: &(Mutex<bool>, Condvar)) {

@@ -16,6 +16,7 @@ use crate::config::{LINGER, NOTICE_GAP, TURN};
 use crate::connection::{Connection, Fill, Interest, Stage};
 use crate::fmt::{Text, error, info, warn};
 use crate::service::{CloseReason, Flow, Host, Wait};
+use crate::stats::Tally;
 
 /// What becomes of a slot after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,41 +35,34 @@ enum Step {
 }
 
 impl Engine {
-    /// Serves what waits on an owned connection. Returns the outcome and how many requests were served.
-    pub(super) fn turn(&self, token: Token, slot: &Slot, connection: &mut Connection) -> (Outcome, u64) {
+    /// Serves what waits on an owned connection; `tally` counts the requests.
+    pub(super) fn turn(&self, token: Token, slot: &Slot, connection: &mut Connection, tally: &Tally) -> Outcome {
         connection.readable = true;
-        self.steps(token, slot, connection)
+        self.steps(token, slot, connection, tally)
     }
 
     /// Does a bounded number of steps.
-    pub(super) fn steps(&self, token: Token, slot: &Slot, connection: &mut Connection) -> (Outcome, u64) {
-        let mut served = 0;
+    pub(super) fn steps(&self, token: Token, slot: &Slot, connection: &mut Connection, tally: &Tally) -> Outcome {
         for _ in 0..TURN {
-            match self.step(token, slot, connection, &mut served) {
+            match self.step(token, slot, connection, tally) {
                 Ok(Step::Again) => {}
-                Ok(Step::Park) => return (self.park(token, slot, connection), served),
+                Ok(Step::Park) => return self.park(token, slot, connection),
                 Err(reason) => {
                     self.close(token, slot, connection, reason);
-                    return (Outcome::Closed, served);
+                    return Outcome::Closed;
                 }
             }
         }
-        (Outcome::Yield, served)
+        Outcome::Yield
     }
 
-    fn step(
-        &self,
-        token: Token,
-        slot: &Slot,
-        connection: &mut Connection,
-        served: &mut u64,
-    ) -> Result<Step, CloseReason> {
+    fn step(&self, token: Token, slot: &Slot, connection: &mut Connection, tally: &Tally) -> Result<Step, CloseReason> {
         if !connection.flush()? {
             return Ok(Step::Park);
         }
         match connection.stage {
             Stage::New => self.open(token, connection),
-            Stage::Serving => self.serve(token, slot, connection, served),
+            Stage::Serving => self.serve(token, slot, connection, tally),
             Stage::Closing(_) if connection.has_ended() => Err(connection.planned_end()),
             Stage::Closing(_) => {
                 connection.finish_sending()?;
@@ -101,7 +95,7 @@ impl Engine {
         token: Token,
         slot: &Slot,
         connection: &mut Connection,
-        served: &mut u64,
+        tally: &Tally,
     ) -> Result<Step, CloseReason> {
         if connection.settles.is_some_and(|tick| !tick.reached(self.context.clock.now())) {
             // What arrives in the quiet time before the notice is looked at when that time is over.
@@ -115,7 +109,8 @@ impl Engine {
         let flow = self.call(connection, |host, connection| host.serve(token.into(), connection))?;
         let took = connection.input().bytes().len() < before;
         let progress = took || !connection.output().is_empty();
-        *served += u64::from(took);
+        // Counted before the reply goes out, so that whoever has the reply finds it counted.
+        tally.add(u64::from(took));
         if flow == Flow::Close {
             connection.stage = Stage::Closing(self.reason(connection));
             return Ok(Step::Again);

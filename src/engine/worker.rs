@@ -144,11 +144,7 @@ impl Engine {
     /// Gives a slot its turn. Returns it if it has more to do.
     fn serve_slot(&self, worker: usize, token: Token) -> Option<Token> {
         let slot = self.slots.get(token);
-        let (outcome, served) = {
-            let mut connection = slot.connection();
-            self.turn(token, slot, &mut connection)
-        };
-        self.served[worker].add(served);
+        let outcome = self.turn(token, slot, &mut slot.connection(), &self.served[worker]);
         match outcome {
             Outcome::Closed => None,
             Outcome::Yield => Some(token),

@@ -1,7 +1,13 @@
 //! Behaviour over real sockets, with real signals, of the library and of the real daemon: one file per topic.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
+mod daemon;
+mod deadlines;
+mod examples;
+mod fairness;
+mod full;
+mod panics;
 mod shutdown;

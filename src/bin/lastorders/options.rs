@@ -41,73 +41,76 @@ const OPTIONS: &[Opt] = &[
         name: "tcp",
         value: "SERVICE=ADDR",
         help: "offer a service on an address; may be repeated [echo=127.0.0.1:9999]",
-        set: |serve, text| text.split(',').try_for_each(|one| Ok(serve.tcp.push(listen(one)?))),
+        set: |serve, text| text.split(',').try_for_each(|one| listen(one).map(|it| serve.tcp.push(it))),
     },
     Opt {
         name: "workers",
         value: "N",
         help: "worker threads, 1 to 64 [4]",
-        set: |serve, text| Ok(serve.limits.workers = number(text)?),
+        set: |serve, text| number(text).map(|value| serve.limits.workers = value),
     },
     Opt {
         name: "connections",
         value: "N",
         help: "open connections, 1 to 16384 [128]",
-        set: |serve, text| Ok(serve.limits.connections = number(text)?),
+        set: |serve, text| number(text).map(|value| serve.limits.connections = value),
     },
     Opt {
         name: "queue",
         value: "N",
         help: "accepted connections that may wait for a worker, 1 to 1024 [64]",
-        set: |serve, text| Ok(serve.limits.queue = number(text)?),
+        set: |serve, text| number(text).map(|value| serve.limits.queue = value),
     },
     Opt {
         name: "buffer",
         value: "BYTES",
         help: "each connection's input and output buffer, 64 to 1048576 [4096]",
-        set: |serve, text| Ok(serve.limits.buffer = number(text)?),
+        set: |serve, text| number(text).map(|value| serve.limits.buffer = value),
     },
     Opt {
         name: "grace",
         value: "SECONDS",
         help: "time clients have to leave after the shutdown notice, 0 to 86400 [5]",
-        set: |serve, text| Ok(serve.limits.grace = seconds(text)?),
+        set: |serve, text| seconds(text).map(|value| serve.limits.grace = value),
     },
     Opt {
         name: "idle-timeout",
         value: "SECONDS",
         help: "silence allowed between requests, up to 86400 [30]",
-        set: |serve, text| Ok(serve.limits.idle_timeout = seconds(text)?),
+        set: |serve, text| seconds(text).map(|value| serve.limits.idle_timeout = value),
     },
     Opt {
         name: "request-timeout",
         value: "SECONDS",
         help: "time from a request's first byte to its last [10]",
-        set: |serve, text| Ok(serve.limits.request_timeout = seconds(text)?),
+        set: |serve, text| seconds(text).map(|value| serve.limits.request_timeout = value),
     },
     Opt {
         name: "write-timeout",
         value: "SECONDS",
         help: "time a client may leave a reply unread [10]",
-        set: |serve, text| Ok(serve.limits.write_timeout = seconds(text)?),
+        set: |serve, text| seconds(text).map(|value| serve.limits.write_timeout = value),
     },
     Opt {
         name: "when-full",
         value: "POLICY",
         help: "a new client when all connections are taken: wait, shed or reject [wait]",
-        set: |serve, text| Ok(serve.limits.when_full = when_full(text)?),
+        set: |serve, text| when_full(text).map(|value| serve.limits.when_full = value),
     },
     Opt {
         name: "log-level",
         value: "LEVEL",
         help: "off, error, warn, info, debug or trace [info]",
-        set: |serve, text| Ok(serve.log_level = level(text)?),
+        set: |serve, text| level(text).map(|value| serve.log_level = value),
     },
     Opt {
         name: "check",
         value: "",
         help: "print what the server would use at most, and exit",
-        set: |serve, _| Ok(serve.check = true),
+        set: |serve, _| {
+            serve.check = true;
+            Ok(())
+        },
     },
 ];
 

@@ -1,0 +1,48 @@
+# What a person can do here. Plain `make` lists it.
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt lint doc model mutants repeat size ci clean
+
+CARGO ?= cargo
+ARGS ?= --tcp echo=127.0.0.1:9999
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## build the daemon and serve echo on 127.0.0.1:9999 (ARGS="..." for other options)
+	$(CARGO) run --release --locked -- serve $(ARGS)
+
+test: ## run every test: units, behaviour over real sockets, examples, documentation
+	$(CARGO) test --locked
+
+check: fmt lint doc ## everything that needs no run: format, lints, documentation, feature sets
+
+fmt: ## check the format
+	$(CARGO) fmt --check
+
+lint: ## clippy on all targets, and each feature set of the library by itself
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --lib --no-default-features --features log -- -D warnings
+	$(CARGO) clippy --locked --lib --no-default-features -- -D warnings
+	$(CARGO) clippy --locked --lib --no-default-features --features defmt -- -D warnings
+
+doc: ## build the documentation; a warning is an error
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+model: ## explore every interleaving of the queue and slot protocols with loom
+	CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --lib model
+
+mutants: ## break those protocols on purpose; the models must notice each break (minutes)
+	tests/model-mutants.sh
+
+repeat: ## run the suite 20 times, then on one processor
+	tests/repeat.sh
+
+size: ## build the release daemon and print its size
+	$(CARGO) build --locked --release
+	@ls -l target/release/lastorders | awk '{ print $$5 " bytes, stripped, for this machine" }'
+
+ci: ## what continuous integration runs
+	bash .ci/run
+
+clean: ## remove what was built
+	$(CARGO) clean

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Breaks the queue and slot protocols on purpose, one way at a time, and expects the models to notice each.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cp -r "$top"/{Cargo.toml,Cargo.lock,src,tests} "$work"
+[ -d "$top/examples" ] && cp -r "$top/examples" "$work"
+export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$top/target/loom" RUST_BACKTRACE=0
+missed=0
+
+mutant() { # what it breaks, file, old text, new text
+    cp "$top/$2" "$work/$2"
+    python3 - "$work/$2" "$3" "$4" <<'PY'
+import sys
+path, old, new = sys.argv[1:]
+text = open(path).read()
+assert text.count(old) == 1, f"{text.count(old)} places for: {old}"
+open(path, "w").write(text.replace(old, new))
+PY
+    # Its own limit: some breaks make a model run on for ever instead of ending it.
+    if (cd "$work" && LOOM_MAX_BRANCHES=100000 timeout 300 cargo test -q --release --lib model >/dev/null 2>&1); then
+        echo "NOT noticed: $1"
+        missed=$((missed + 1))
+    else
+        echo "noticed: $1"
+    fi
+    cp "$top/$2" "$work/$2"
+}
+
+state=src/engine/state.rs
+queue=src/engine/queue.rs
+mutant "an edge on an owned slot is forgotten" $state "OWNED => (NOTIFIED, Edge::Noted)" "OWNED => (OWNED, Edge::Noted)"
+mutant "an edge on an owned slot takes it" $state "OWNED => (NOTIFIED, Edge::Noted)" "OWNED => (OWNED, Edge::Claimed)"
+mutant "letting go ignores the edge" $state "                Release::Again" "                self.0.store(PARKED, Ordering::Release); Release::Parked"
+mutant "letting go does not acquire what the edge published" $state \
+    "self.0.swap(OWNED, Ordering::AcqRel);" "self.0.store(OWNED, Ordering::Relaxed);"
+mutant "the vacant lead wakes nobody" $queue "!self.ready.is_empty() || !self.led" "!self.ready.is_empty()"
+mutant "left-over work wakes nobody" $queue "!self.ready.is_empty() || !self.led" "!self.led"
+mutant "a woken worker does not say that it is awake" $queue "            inner.waking = false;" ""
+mutant "a lone leader is not kicked for work" $queue \
+    "inner.asleep == 0 && inner.led && !inner.kicked" "false"
+mutant "the leader is not kicked for the stop" $queue "let kick_leader = inner.led;" "let kick_leader = false;"
+mutant "the stop wakes one sleeper only" $queue "self.available.notify_all();" "self.available.notify_one();"
+mutant "the leader keeps the lead" $queue "(inner.led, inner.kicked) = (false, false);
+                tokens" "inner.kicked = false;
+                tokens"
+exit $((missed > 0))

@@ -1,0 +1,220 @@
+//! The daemon from a shell's point of view: options, errors, exit codes, log lines, and its client.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::Output;
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Client, Daemon, command, guard};
+
+fn run(args: &[&str]) -> Output {
+    command().args(args).output().expect("run the daemon")
+}
+
+/// One line on standard error that contains all of `parts`, and this exit code.
+#[track_caller]
+fn expect_error(args: &[&str], code: i32, parts: &[&str]) {
+    let output = run(args);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+    let line = text.lines().last().unwrap_or_default();
+    assert!(line.starts_with("lastorders: "), "{text}");
+    for part in parts {
+        assert!(line.contains(part), "{args:?}: no {part:?} in {line:?}");
+    }
+}
+
+/// What is wrong with a command line is said in one line, with exit code 2.
+#[test]
+fn usage_errors_exit_with_2() {
+    guard(|| {
+        expect_error(&[], 2, &["no command", "serve"]);
+        expect_error(&["sevre"], 2, &["sevre", "serve or client"]);
+        expect_error(&["serve", "--wrokers", "3"], 2, &["--wrokers"]);
+        expect_error(&["serve", "--workers", "65"], 2, &["--workers 65", "1 to 64"]);
+        expect_error(&["serve", "--queue=0"], 2, &["--queue 0", "1 to 1024"]);
+        expect_error(&["serve", "--connections", "16385"], 2, &["--connections 16385", "1 to 16384"]);
+        expect_error(&["serve", "--grace", "86401"], 2, &["--grace 86401", "0 to 86400 seconds"]);
+        expect_error(&["serve", "--tcp", "nope=127.0.0.1:1"], 2, &["nope", "echo"]);
+        expect_error(&["serve", "--tcp", "echo=127.0.0.1:99999"], 2, &["127.0.0.1:99999", "echo=127.0.0.1:9999"]);
+        expect_error(&["client"], 2, &["no address", "127.0.0.1:9999"]);
+    });
+}
+
+/// What cannot be started is said in one line, with exit code 1.
+#[test]
+fn start_errors_exit_with_1() {
+    guard(|| {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        expect_error(
+            &["serve", "--tcp", &format!("echo={address}")],
+            1,
+            &[&address, "(echo)", "in use", "another port"],
+        );
+        expect_error(&["serve", "--tcp", "echo=192.0.2.1:9"], 1, &["192.0.2.1:9", "interface"]);
+    });
+}
+
+/// Limits beyond RLIMIT_NOFILE are refused with both numbers.
+#[test]
+fn limits_beyond_the_descriptor_limit_are_refused() {
+    guard(|| {
+        let program = command();
+        let words = [program.get_program()].into_iter().chain(program.get_args());
+        let output = std::process::Command::new("sh")
+            .args(["-c", "ulimit -n 256; exec \"$@\"", "sh"])
+            .args(words)
+            .args(["serve", "--check", "--connections", "1000"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("file descriptors are needed") && text.contains("allows 256"), "{text}");
+    });
+}
+
+/// A port that needs privileges is refused with advice. Root has them, so this steps down first.
+#[test]
+fn a_privileged_port_is_refused_with_advice() {
+    guard(|| {
+        if !nix::unistd::geteuid().is_root() {
+            return expect_error(&["serve", "--tcp", "echo=127.0.0.1:1"], 1, &["127.0.0.1:1", "1024"]);
+        }
+        let free = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+        let program = command();
+        let words = [program.get_program()].into_iter().chain(program.get_args());
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid", "65534", "--bounding-set", "-all", "--inh-caps", "-all"])
+            .args(words)
+            .args(["serve", "--tcp", "echo=127.0.0.1:1"])
+            .output();
+        match output {
+            Ok(output) if free.trim() != "0" && output.status.code() == Some(1) => {
+                let text = String::from_utf8(output.stderr).unwrap();
+                assert!(text.contains("127.0.0.1:1") && text.contains("1024"), "{text}");
+            }
+            other => println!("skipped: ports need no privilege here, or setpriv(1) cannot run the daemon: {other:?}"),
+        }
+    });
+}
+
+/// `--check` prints the budget and exits 0; limits that the machine cannot meet exit 1.
+#[test]
+fn check_prints_the_budget() {
+    guard(|| {
+        let output = run(&["serve", "--check", "--workers", "8", "--buffer", "8192"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        for part in ["descriptors: ", "stacks: 1024 KiB", "buffers: 2048 KiB", "worst-case memory: "] {
+            assert!(text.contains(part), "{text}");
+        }
+        expect_error(&["serve", "--check", "--workers", "0"], 2, &["--workers 0"]);
+    });
+}
+
+/// Help and version go to standard output, with exit code 0.
+#[test]
+fn help_and_version_are_printed() {
+    guard(|| {
+        for (args, part) in [
+            (&["--help"][..], "lastorders serve"),
+            (&["serve", "--help"], "--request-timeout SECONDS"),
+            (&["client", "--help"], "--message TEXT"),
+            (&["--version"], concat!("lastorders ", env!("CARGO_PKG_VERSION"))),
+        ] {
+            let output = run(args);
+            assert_eq!(output.status.code(), Some(0));
+            assert!(String::from_utf8(output.stdout).unwrap().contains(part), "{args:?}");
+        }
+    });
+}
+
+/// Several addresses, IPv4 and IPv6, each announced in order with the port that was bound; options from the
+/// environment count, and those of the command line win.
+#[test]
+fn several_addresses_are_served_and_announced() {
+    guard(|| {
+        let v6 = TcpListener::bind("[::1]:0").is_ok();
+        let second = if v6 { "echo=[::1]:0" } else { "echo=127.0.0.1:0" };
+        let mut program = command();
+        program.env("LASTORDERS_GRACE", "77").env("LASTORDERS_IDLE_TIMEOUT", "99");
+        let mut daemon =
+            Daemon::spawn(program.args(["serve", "--tcp", "echo=127.0.0.1:0", "--tcp", second, "--grace=66"]));
+        for address in ["127.0.0.1:", if v6 { "[::1]:" } else { "127.0.0.1:" }] {
+            let line = daemon.wait_for(&format!("PID:{}. Server started on {address}", daemon.pid()));
+            let bound = line.split("started on ").nth(1).unwrap().split(' ').next().unwrap();
+            assert!(line.ends_with("(echo)"));
+            daemon.addresses.push(bound.parse().unwrap());
+        }
+        let mut clients: Vec<Client> = daemon.addresses.iter().map(|address| Client::greeted(*address)).collect();
+        daemon.signal(Signal::SIGTERM);
+        clients.iter_mut().for_each(|client| assert_eq!(client.rest(), b"SHUTDOWN"));
+        daemon.wait_for("closing server in 66 seconds...");
+        drop(clients);
+        daemon.wait_ok();
+    });
+}
+
+/// SIGUSR1 logs the counters on one line, at any log level that shows anything.
+#[test]
+fn sigusr1_logs_the_counters() {
+    guard(|| {
+        let mut daemon = Daemon::echo(&[]);
+        let _client = Client::greeted(daemon.address());
+        daemon.signal(Signal::SIGUSR1);
+        let line = daemon.wait_for("accepted=1");
+        assert!(line.contains("served=1") && line.contains("open=1") && line.starts_with("WARN"), "{line}");
+    });
+}
+
+/// The client sends, logs the echo, and leaves with exit code 0 when it is told SHUTDOWN.
+#[test]
+fn the_client_leaves_when_it_is_told() {
+    guard(|| {
+        let mut daemon = Daemon::echo(&["--grace", "50"]);
+        let address = daemon.address().to_string();
+        let mut client = Daemon::spawn(command().args(["client", &address, "--every", "0.05"]));
+        client.wait_for("Received \"hello world\"");
+        client.wait_for("Received \"hello world\"");
+        daemon.signal(Signal::SIGTERM);
+        client.wait_for("Closing connection...");
+        client.wait_ok();
+        daemon.wait_ok();
+    });
+}
+
+/// The client ends after `--count` messages, and says so when the server is gone.
+#[test]
+fn the_client_counts_and_reports_loss() {
+    guard(|| {
+        let daemon = Daemon::echo(&[]);
+        let address = daemon.address().to_string();
+        let output = run(&["client", &address, "--count", "2", "--every", "0.05", "--message", "tick"]);
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(String::from_utf8(output.stderr).unwrap().matches("Received \"tick\"").count(), 2);
+        drop(daemon);
+        expect_error(&["client", &address], 1, &["cannot connect", &address]);
+    });
+}
+
+/// With standard error closed, and its reader gone, the daemon serves on.
+#[test]
+fn a_closed_console_does_not_stop_the_server() {
+    guard(|| {
+        let mut program = command();
+        let mut child = program.args(["serve", "--tcp", "echo=127.0.0.1:0"]).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let mut line = String::new();
+        let mut reader = std::io::BufReader::new(stderr);
+        std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+        drop(reader);
+        let address = line.split("started on ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        for _ in 0..3 {
+            Client::greeted(address);
+        }
+        drop(TcpStream::connect(address).unwrap());
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    });
+}
