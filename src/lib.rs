@@ -65,6 +65,7 @@
 //! `default-features = false, features = ["log"]`.
 
 #![deny(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod budget;
 mod builder;

@@ -1,5 +1,8 @@
 //! The daemon: reads its options, puts a server together, and reports. Everything else is the library's.
 
+#![deny(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod client;
 mod logging;
 mod options;
