@@ -109,7 +109,11 @@ impl Engine {
         self.context.counters.open_max.raise(self.slots.open() as u64);
         if self.context.is_draining() {
             // Told and closed here: the workers may all be busy for as long as the grace time lasts.
-            self.with_owned(token, |slot, connection| self.steps(token, slot, connection, self.own_tally()));
+            self.with_owned(token, |slot, connection| {
+                connection.stage = Stage::Serving;
+                let told = self.notify(token, connection);
+                self.after_notice(token, slot, connection, told)
+            });
         } else {
             self.follow_up(self.queue.push(token));
         }
@@ -251,7 +255,8 @@ impl Engine {
         Outcome::Closed
     }
 
-    /// Starts the shutdown: gives the notice to every parked client, and tells the owners of the others.
+    /// Starts the shutdown: gives the notice to every parked and queued client, and tells the owners of the
+    /// others.
     pub(crate) fn start_draining(&self) {
         self.context.start_draining();
         for (token, slot) in self.slots.iter() {
@@ -259,20 +264,43 @@ impl Engine {
                 self.with_owned(token, |slot, connection| self.drain(token, slot, connection));
             }
         }
+        // The workers may all be busy for as long as the grace time lasts: who is queued hears it from here.
+        for _ in 0..self.queue.lengths().0 {
+            let Some(token) = self.queue.take() else { break };
+            self.with_owned(token, |slot, connection| self.drain(token, slot, connection));
+        }
     }
 
-    /// Gives a parked client its notice, unless something of it is still to be answered: then a worker does.
+    /// Gives an owned client its notice, unless something of it is still to be answered: then a worker does.
     fn drain(&self, token: Token, slot: &Slot, connection: &mut Connection) -> Outcome {
-        if connection.notified || !matches!(connection.stage, Stage::Serving) {
-            return Outcome::Park;
+        match connection.stage {
+            _ if connection.notified => return Outcome::Yield,
+            Stage::New | Stage::Serving => {}
+            Stage::Closing(_) | Stage::Lingering(..) => return Outcome::Yield,
+        }
+        if !connection.hungry && !connection.input().is_empty() {
+            return Outcome::Yield;
         }
         let told = match connection.flush().and_then(|sent| if sent { connection.fill() } else { Ok(Fill::Nothing) }) {
             Ok(Fill::Bytes | Fill::Ended) => return Outcome::Yield,
             // The notice comes behind the reply that it does not read.
-            Ok(Fill::Nothing) if !connection.output().is_empty() => return Outcome::Park,
-            Ok(Fill::Nothing) => self.notify_settled(token, connection),
+            Ok(Fill::Nothing) if !connection.output().is_empty() => return Outcome::Yield,
+            Ok(Fill::Nothing) => {
+                connection.stage = Stage::Serving;
+                self.notify_settled(token, connection)
+            }
             Err(error) => Err(error.into()),
         };
+        self.after_notice(token, slot, connection, told)
+    }
+
+    fn after_notice(
+        &self,
+        token: Token,
+        slot: &Slot,
+        connection: &mut Connection,
+        told: Result<(), CloseReason>,
+    ) -> Outcome {
         match told {
             // The service keeps it: what it does next is a worker's.
             Ok(()) if matches!(connection.stage, Stage::Serving) && connection.notified => Outcome::Yield,

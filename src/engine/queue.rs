@@ -186,7 +186,7 @@ impl Queue {
         (inner.led, inner.kicked) = (false, false);
     }
 
-    /// Takes what nobody will serve any more, after [`stop`](Queue::stop).
+    /// Takes the next one away from the workers.
     pub(super) fn take(&self) -> Option<Token> {
         lock(&self.inner).ready.pop_front()
     }

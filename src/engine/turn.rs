@@ -82,11 +82,7 @@ impl Engine {
 
     fn open(&self, token: Token, connection: &mut Connection) -> Result<Step, CloseReason> {
         connection.stage = Stage::Serving;
-        if self.context.is_draining() {
-            self.notify(token, connection)?;
-        } else {
-            self.call(connection, |host, connection| host.open(token.into(), connection))?;
-        }
+        self.call(connection, |host, connection| host.open(token.into(), connection))?;
         Ok(Step::Again)
     }
 

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use heapless::Vec;
@@ -43,9 +43,12 @@ impl Workers {
         let pool = pool.map_err(|source| Error::Threads { workers: limits.workers, source })?;
 
         let home = Arc::new(AtomicUsize::new(0));
+        // A server that says it has started has all of its workers.
+        let all_up = Arc::new(Barrier::new(limits.workers + 1));
         for worker in 0..limits.workers {
-            let (engine, home) = (engine.clone(), home.clone());
+            let (engine, home, all_up) = (engine.clone(), home.clone(), all_up.clone());
             pool.execute(move || {
+                all_up.wait();
                 while let Err(payload) = catch_unwind(AssertUnwindSafe(|| engine.work(worker))) {
                     error!("Worker {} panicked in the engine, and goes on: {}", worker, message(&*payload));
                 }
@@ -53,6 +56,7 @@ impl Workers {
                 engine.wake_accept_loop();
             });
         }
+        all_up.wait();
         Ok(Workers { _pool: pool, home, count: limits.workers })
     }
 

@@ -47,8 +47,10 @@ impl Server {
             let now = self.now();
             let verdict = match self.ladder.phase {
                 Phase::Running => self.verdict(now),
+                // Who connected before the shutdown has what it sent answered; who comes later is told.
                 Phase::Draining { .. } if self.engine.slot_free(false) => Verdict::Admit,
-                Phase::Draining { .. } => Verdict::Reject,
+                Phase::Draining { .. } if self.engine.context.is_draining() => Verdict::Reject,
+                Phase::Draining { .. } => Verdict::Wait,
                 Phase::Closing { .. } | Phase::Over => return false,
             };
             if matches!(verdict, Verdict::Wait | Verdict::Hold) {

@@ -239,8 +239,13 @@ impl Server {
         self.notices_before = before.notices;
         self.ended_before = before.accepted - before.open;
         self.countdown = (grace > Duration::from_secs(1)).then(|| self.now().after(Duration::from_secs(1)));
+        // Clients that the kernel has connected already are served what they sent and told, not reset.
+        self.empty_backlog();
         self.engine.start_draining();
-        // Clients that the kernel has connected already are told too, not reset.
+        self.empty_backlog();
+    }
+
+    fn empty_backlog(&mut self) {
         for index in 0..self.listeners.len() {
             (0..BACKLOG as usize / ACCEPTS).any(|_| !self.accept_batch(index));
         }

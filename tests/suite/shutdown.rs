@@ -9,7 +9,7 @@ use lastorders::services::Echo;
 use lastorders::{Connection, Flow, Lines, Server, Service, Streams, Trigger};
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Daemon, Running, guard};
+use crate::support::{Client, Daemon, Running, guard, wait_until};
 
 /// Each of the four signals: a client that was echoed and is silent now gets the 8 bytes alone, then the end of
 /// stream; when it leaves, the server exits at once with status 0.
@@ -154,6 +154,38 @@ fn pipelined_requests_are_answered_before_the_notice() {
         let rest = String::from_utf8(client.rest()).unwrap();
         assert_eq!(rest, lines.to_uppercase().replacen("LINE 0\n", "", 1) + "SHUTDOWN\n");
         running.report();
+    });
+}
+
+/// A client that was accepted before the shutdown, but that no worker has seen yet, has its request answered; one
+/// that has asked nothing has its notice at once, with every worker busy.
+#[test]
+fn a_queued_client_is_served_before_its_notice() {
+    guard(|| {
+        let (started, waits) = mpsc::channel();
+        let (release, held) = mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        let slow = Lines::new(move |line, reply| {
+            started.send(()).unwrap();
+            let _ = held.lock().unwrap().recv();
+            reply.push(line);
+            Ok(Flow::Continue)
+        });
+        let running = Running::start(Server::builder(slow).workers(1));
+        let mut first = running.client();
+        first.send("first\n");
+        waits.recv().unwrap();
+        let mut queued = running.client();
+        queued.send("queued\n");
+        let mut silent = running.client();
+        wait_until("both are queued", || running.handle.stats().queued == 2);
+        running.handle.shutdown();
+        assert_eq!(silent.rest(), b"SHUTDOWN\n");
+        drop(release);
+        assert_eq!(first.rest(), b"firstSHUTDOWN\n");
+        assert_eq!(queued.rest(), b"queuedSHUTDOWN\n");
+        drop((first, queued, silent));
+        assert_eq!(running.report().notified, 3);
     });
 }
 
