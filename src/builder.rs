@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::engine::Engine;
 use crate::engine::listener::Listener;
 use crate::error::Error;
 use crate::server::Server;
+use crate::server::control::Control;
 use crate::service::{Host, Hosted, Service};
 
 /// A server in the making; see [`Server::builder`].
@@ -21,6 +23,7 @@ pub struct Builder {
     names: Vec<String>,
     listeners: Vec<Wanted>,
     signals: bool,
+    control: Option<PathBuf>,
 }
 
 struct Wanted {
@@ -35,8 +38,14 @@ enum Source {
 
 impl Builder {
     pub(crate) fn new(service: impl Service) -> Builder {
-        let builder =
-            Builder { limits: Limits::default(), hosts: vec![], names: vec![], listeners: vec![], signals: false };
+        let builder = Builder {
+            limits: Limits::default(),
+            hosts: vec![],
+            names: vec![],
+            listeners: vec![],
+            signals: false,
+            control: None,
+        };
         builder.service(service)
     }
 
@@ -113,6 +122,14 @@ impl Builder {
         self
     }
 
+    /// Answers `status` and `stop` on a Unix socket at `path` (mode 0600), even when every worker and slot is
+    /// taken: one line in, a text out. A file left by a server that is gone is replaced; the file is removed at
+    /// the end.
+    pub fn control(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.control = Some(path.into());
+        self
+    }
+
     /// What the server will use at most.
     ///
     /// # Errors
@@ -155,8 +172,12 @@ impl Builder {
             made.map_err(|source| Error::Listen { address, service: names[service].clone(), source })
         };
         let listeners = self.listeners.into_iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let control = match self.control {
+            Some(path) => Some(Control::bind(&path).map_err(|source| Error::Control { path, source })?),
+            None => None,
+        };
         let context = Arc::new(Context::new(self.limits)?);
         let engine = Engine::new(context, self.hosts.into_boxed_slice())?;
-        Server::new(engine, listeners, names, signals)
+        Server::new(engine, listeners, names, signals, control)
     }
 }

@@ -47,6 +47,14 @@ pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(50);
 pub(crate) const QUEUE_PATIENCE: Duration = Duration::from_millis(100);
 /// Time that workers have to come home once every connection is closed.
 pub(crate) const WORKERS_HOME: Duration = Duration::from_secs(1);
+/// Clients of the control socket at a time.
+pub(crate) const CONTROL_CLIENTS: usize = 4;
+/// Bytes of the longest request on the control socket.
+pub(crate) const CONTROL_REQUEST: usize = 128;
+/// Bytes of the longest answer on the control socket: every counter with its explanation.
+pub(crate) const CONTROL_REPLY: usize = 8_192;
+/// How long a client of the control socket may take to ask.
+pub(crate) const CONTROL_PATIENCE: Duration = Duration::from_secs(5);
 /// What a client is told that cannot be served.
 pub(crate) const BUSY: &[u8] = b"BUSY\n";
 /// What a client of a raw service is told at shutdown; line services add a newline.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// A server could not start, or had to stop.
 #[derive(Debug)]
@@ -28,6 +29,13 @@ pub enum Error {
         /// The service that was to be offered there.
         service: String,
         /// What the kernel said.
+        source: io::Error,
+    },
+    /// The control socket could not be made.
+    Control {
+        /// Its path.
+        path: PathBuf,
+        /// What the kernel said, or what stands there.
         source: io::Error,
     },
     /// The limits need more descriptors than the process may have.
@@ -87,6 +95,11 @@ impl fmt::Display for Error {
             Error::Listen { address, service, source } => {
                 write!(f, "cannot listen on {address} ({service}): {source}; {}", advice(source))
             }
+            Error::Control { path, source } => write!(
+                f,
+                "cannot listen on the control socket {}: {source}; choose another path, or stop the server there",
+                path.display()
+            ),
             Error::Descriptors { needed, allowed } => write!(
                 f,
                 "{needed} file descriptors are needed but RLIMIT_NOFILE allows {allowed}; \
@@ -111,6 +124,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Listen { source, .. }
+            | Error::Control { source, .. }
             | Error::Threads { source, .. }
             | Error::Setup { source, .. }
             | Error::Accept { source, .. } => Some(source),

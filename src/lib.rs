@@ -92,4 +92,4 @@ pub use error::Error;
 pub use server::Server;
 pub use service::{CloseReason, Flow, Lines, Reply, Service, Stream, Streams, Wait};
 pub use shutdown::{ServerHandle, ShutdownReport, Trigger};
-pub use stats::Stats;
+pub use stats::{Figure, Kind, Stats};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::clock::Tick;
-use crate::config::WORKERS_HOME;
+use crate::config::{MAX_TIMEOUT, WORKERS_HOME};
 use crate::engine::Engine;
 use crate::stats::Stats;
 
@@ -19,6 +19,8 @@ pub enum Trigger {
     Signal(i32),
     /// [`ServerHandle::shutdown`].
     Handle,
+    /// `stop` on the control socket.
+    Control,
     /// A listener broke.
     Failure,
 }
@@ -28,7 +30,7 @@ impl Trigger {
     pub(crate) fn event(self) -> &'static str {
         match self {
             Trigger::Signal(_) => "received",
-            Trigger::Handle => "made",
+            Trigger::Handle | Trigger::Control => "made",
             Trigger::Failure => "noticed",
         }
     }
@@ -42,6 +44,7 @@ impl fmt::Display for Trigger {
                 Err(_) => write!(f, "signal {number}"),
             },
             Trigger::Handle => f.write_str("Shutdown request"),
+            Trigger::Control => f.write_str("Control request"),
             Trigger::Failure => f.write_str("Listener failure"),
         }
     }
@@ -95,6 +98,13 @@ impl ServerHandle {
         self.engine.wake_accept_loop();
     }
 
+    /// Starts the shutdown with another grace time than the one the server was built with. While the server is
+    /// shutting down already, this changes nothing.
+    pub fn shutdown_within(&self, grace: Duration) {
+        self.requests.post(|requests| (requests.shutdown, requests.grace) = (true, Some(grace.min(MAX_TIMEOUT))));
+        self.engine.wake_accept_loop();
+    }
+
     /// Ends the grace time now, starting the shutdown first if need be.
     pub fn close(&self) {
         self.requests.post(|requests| (requests.shutdown, requests.close) = (true, true));
@@ -120,6 +130,7 @@ pub(crate) struct Requests(Mutex<Posted>);
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Posted {
     pub(crate) shutdown: bool,
+    pub(crate) grace: Option<Duration>,
     pub(crate) close: bool,
 }
 
@@ -180,6 +191,19 @@ impl Ladder {
             Phase::Closing { .. } => Some(self.finish()),
             Phase::Over => None,
         }
+    }
+
+    /// The time that clients have to leave.
+    pub(crate) fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// A wish to stop with another grace time.
+    pub(crate) fn drain_within(&mut self, trigger: Trigger, grace: Option<Duration>, now: Tick) -> Option<Action> {
+        if self.phase == Phase::Running {
+            self.grace = grace.unwrap_or(self.grace);
+        }
+        self.drain(trigger, now)
     }
 
     /// A wish to stop, which changes nothing once the server is stopping.

@@ -44,6 +44,28 @@ impl Tally {
     }
 }
 
+/// How a figure moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It is what it is now, or the greatest that it was.
+    Gauge,
+}
+
+/// One figure of a [`Stats`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figure {
+    /// Its name, as the field is called.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// How it moves.
+    pub kind: Kind,
+    /// Its value.
+    pub value: u64,
+}
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// The shared counters; see [`Stats`] for what each one counts.
@@ -78,12 +100,21 @@ macro_rules! counters {
         }
 
         impl Stats {
-            /// Every figure with its name, in a fixed order.
-            pub fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> {
+            /// Every figure, in a fixed order.
+            pub fn figures(&self) -> impl Iterator<Item = Figure> {
+                let gauge = |name, help, value| Figure { name, help, kind: Kind::Gauge, value };
+                let counter = |name, help: &'static str, value| {
+                    // The high-water mark is kept with the counters, but is a level.
+                    let kind = if name == "open_max" { Kind::Gauge } else { Kind::Counter };
+                    Figure { name, help: help.trim_start(), kind, value }
+                };
                 [
-                    ("open", self.open), ("parked", self.parked), ("queued", self.queued),
-                    ("queued_max", self.queued_max), ("served", self.served),
-                    $((stringify!($name), self.$name),)+
+                    gauge("open", "Connections open now.", self.open),
+                    gauge("parked", "Open connections that wait for their client and cost no worker.", self.parked),
+                    gauge("queued", "Connections and sockets in the ready queue now.", self.queued),
+                    gauge("queued_max", "The most that were ever in the ready queue.", self.queued_max),
+                    counter("served", "Requests served.", self.served),
+                    $(counter(stringify!($name), concat!($($doc),+), self.$name),)+
                 ].into_iter()
             }
         }
@@ -158,9 +189,9 @@ impl Counters {
 impl fmt::Display for Stats {
     /// One line of `name=value` pairs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (name, value)) in self.fields().enumerate() {
+        for (index, figure) in self.figures().enumerate() {
             let space = if index == 0 { "" } else { " " };
-            write!(f, "{space}{name}={value}")?;
+            write!(f, "{space}{}={}", figure.name, figure.value)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! reason: its time-out is the next deadline, and infinite when there is none.
 
 mod accept;
+pub(crate) mod control;
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -16,10 +17,11 @@ use heapless::Vec as Fixed;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 
+use self::control::{Answer, Ask, Control};
 use crate::builder::Builder;
 use crate::burst::Burst;
 use crate::clock::Tick;
-use crate::config::{ACCEPTS, BACKLOG, LISTENERS, QUEUE_PATIENCE};
+use crate::config::{ACCEPTS, BACKLOG, CONTROL_CLIENTS, LISTENERS, QUEUE_PATIENCE};
 use crate::connection::poll_timeout;
 use crate::engine::Engine;
 use crate::engine::listener::Listener;
@@ -32,8 +34,8 @@ use crate::signal::Signals;
 
 /// Signals that ask the server to stop.
 const STOPPING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
-/// The self-pipe, the wake-up event and every listener.
-const POLLED: usize = LISTENERS + 2;
+/// The self-pipe, the wake-up event, the control socket with its clients, and every listener.
+const POLLED: usize = LISTENERS + 2 + 1 + CONTROL_CLIENTS;
 
 /// A bound server, ready to run.
 pub struct Server {
@@ -42,6 +44,7 @@ pub struct Server {
     names: Vec<String>,
     signals: Option<Signals>,
     requests: Arc<Requests>,
+    control: Option<Control>,
     ladder: Ladder,
     /// The next second of the grace time to be logged.
     countdown: Option<Tick>,
@@ -55,6 +58,8 @@ pub struct Server {
     queue_full_since: Option<Tick>,
     /// The self-pipe has something to read.
     signalled: bool,
+    /// Somebody speaks on the control socket.
+    controlled: bool,
     failure: Option<Error>,
 }
 
@@ -69,6 +74,7 @@ impl Server {
         listeners: Vec<Listener>,
         names: Vec<String>,
         signals: Option<Signals>,
+        control: Option<Control>,
     ) -> Result<Server, Error> {
         Ok(Server {
             ladder: Ladder::new(engine.context.limits.grace),
@@ -77,6 +83,7 @@ impl Server {
             names,
             signals,
             requests: Arc::default(),
+            control,
             countdown: None,
             notices_before: 0,
             ended_before: 0,
@@ -84,6 +91,7 @@ impl Server {
             accept_lines: Burst::new(Duration::from_secs(1)),
             queue_full_since: None,
             signalled: false,
+            controlled: false,
             failure: None,
         })
     }
@@ -122,6 +130,7 @@ impl Server {
             }
             self.hear_requests();
             let now = self.now();
+            self.serve_control(now);
             if self.engine.next_sweep().is_some_and(|tick| tick.reached(now)) {
                 self.engine.sweep(now);
             }
@@ -154,6 +163,10 @@ impl Server {
         if let Some(signals) = &self.signals {
             let _ = fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
         }
+        let signals_end = fds.len();
+        for fd in self.control.iter().flat_map(Control::fds) {
+            let _ = fds.push(PollFd::new(fd, PollFlags::POLLIN));
+        }
         let first = fds.len();
         for (index, listener) in self.listeners.iter().enumerate() {
             if admits && listener.resumes.is_none_or(|tick| tick.reached(now)) {
@@ -172,7 +185,8 @@ impl Server {
         if ready(&fds[0]) {
             let _ = self.engine.wake.read();
         }
-        self.signalled = fds[1..first].iter().any(ready);
+        self.signalled = fds[1..signals_end].iter().any(ready);
+        self.controlled = fds[signals_end..first].iter().any(ready);
         let waiting = fds[first..].iter().zip(&polled).filter(|(fd, _)| ready(fd));
         waiting.map(|(_, index)| *index).collect()
     }
@@ -180,7 +194,8 @@ impl Server {
     fn next_deadline(&self, now: Tick) -> Option<Tick> {
         let resumes = self.listeners.iter().filter_map(|listener| listener.resumes).filter(|tick| !tick.reached(now));
         let patience = self.queue_full_since.map(|since| since.after(QUEUE_PATIENCE)).filter(|tick| !tick.reached(now));
-        [self.engine.next_sweep(), self.ladder.deadline(), self.countdown, patience]
+        let control = self.control.as_ref().and_then(Control::deadline);
+        [self.engine.next_sweep(), self.ladder.deadline(), self.countdown, patience, control]
             .into_iter()
             .flatten()
             .chain(resumes)
@@ -208,13 +223,32 @@ impl Server {
         let posted = self.requests.take();
         let now = self.now();
         if posted.shutdown {
-            let action = self.ladder.drain(Trigger::Handle, now);
+            let action = self.ladder.drain_within(Trigger::Handle, posted.grace, now);
             self.act(action);
         }
         if posted.close {
             let action = self.ladder.cut(now);
             self.act(action);
         }
+    }
+
+    fn serve_control(&mut self, now: Tick) {
+        let Some(mut control) = self.control.take() else { return };
+        if self.controlled || control.deadline().is_some_and(|tick| tick.reached(now)) {
+            control.serve(now, |request| match request {
+                Ok(Ask::Status(form)) => control::status(&self.engine.stats(), form),
+                Ok(Ask::Stop(grace)) => self.stop_by_control(grace, now),
+                Err(refusal) => control::text(format_args!("{refusal}")),
+            });
+        }
+        self.control = Some(control);
+    }
+
+    fn stop_by_control(&mut self, grace: Option<Duration>, now: Tick) -> Answer {
+        let action = self.ladder.drain_within(Trigger::Control, grace, now);
+        let told = if action.is_some() { "stopping" } else { "stopping already" };
+        self.act(action);
+        control::text(format_args!("{told}, grace {}\n", Seconds(self.ladder.grace())))
     }
 
     fn act(&mut self, action: Option<Action>) {
@@ -231,7 +265,7 @@ impl Server {
     }
 
     fn drain(&mut self) {
-        let grace = self.engine.context.limits.grace;
+        let grace = self.ladder.grace();
         if let Some((trigger, _)) = self.ladder.started {
             info!("{} {}, closing server in {}...", Text(&trigger), trigger.event(), Text(&Seconds(grace)));
         }

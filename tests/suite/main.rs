@@ -4,6 +4,7 @@
 
 mod support;
 
+mod control;
 mod daemon;
 mod deadlines;
 mod examples;

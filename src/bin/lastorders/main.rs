@@ -4,6 +4,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod client;
+mod control;
 mod logging;
 mod options;
 mod serve;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let outcome = options::parse(std::env::args_os()).and_then(|command| match command {
         Command::Serve(serve) => serve::run(*serve),
         Command::Client(client) => client::run(client),
+        Command::Control(control) => control::run(control),
         Command::Print(text) => print(&text),
     });
     let (text, code) = match outcome {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lastorders::{Limits, WhenFull};
@@ -10,10 +11,12 @@ use log::LevelFilter;
 
 use crate::Failure;
 use crate::client::Client;
+use crate::control::Control;
 
 pub enum Command {
     Serve(Box<Serve>),
     Client(Client),
+    Control(Control),
     Print(String),
 }
 
@@ -22,6 +25,7 @@ pub struct Serve {
     pub tcp: Vec<(String, SocketAddr)>,
     pub limits: Limits,
     pub log_level: LevelFilter,
+    pub control: Option<PathBuf>,
     pub check: bool,
 }
 
@@ -98,6 +102,12 @@ const OPTIONS: &[Opt] = &[
         set: |serve, text| when_full(text).map(|value| serve.limits.when_full = value),
     },
     Opt {
+        name: "control",
+        value: "PATH",
+        help: "answer `lastorders control` on a Unix socket",
+        set: |serve, text| some_path(text).map(|path| serve.control = Some(path)),
+    },
+    Opt {
         name: "log-level",
         value: "LEVEL",
         help: "off, error, warn, info, debug or trace [info]",
@@ -117,6 +127,8 @@ const OPTIONS: &[Opt] = &[
 const USAGE: &str = "\
 Usage: lastorders serve [OPTION]...
        lastorders client ADDR [--message TEXT] [--every SECONDS] [--count N]
+       lastorders control [--socket PATH] status [--json | --metrics]
+       lastorders control [--socket PATH] stop [--grace SECONDS]
        lastorders --help | --version
 
 A fixed thread-pool server that tells its clients when it closes.
@@ -135,6 +147,22 @@ Sends a message every second and logs what comes back, until the server says SHU
 Exit codes: 0 told SHUTDOWN, or all messages sent; 1 connection failed or lost; 2 usage.
 ";
 
+const CONTROL_USAGE: &str = "\
+Usage: lastorders control [--socket PATH] status [--json | --metrics]
+       lastorders control [--socket PATH] stop [--grace SECONDS]
+
+Asks a running server, started with `lastorders serve --control PATH`.
+
+  --socket PATH        its control socket [$LASTORDERS_CONTROL, or /run/lastorders.sock]
+  status               print its counters, a line each
+    --json             as one JSON object
+    --metrics          in the Prometheus text format
+  stop                 shut it down: notice, grace, close
+    --grace SECONDS    with another grace time than it was started with
+
+Exit codes: 0 answered, 1 no server there or request refused, 2 usage.
+";
+
 /// Reads the whole command line.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
     let mut parser = lexopt::Parser::from_iter(args);
@@ -142,13 +170,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
     match parser.next().map_err(|error| usage(error.to_string()))? {
         Some(Arg::Value(word)) if word == "serve" => parse_serve(parser),
         Some(Arg::Value(word)) if word == "client" => parse_client(parser),
-        Some(Arg::Value(word)) => Err(usage(format!("unknown command {word:?}; choose serve or client"))),
+        Some(Arg::Value(word)) if word == "control" => parse_control(parser),
+        Some(Arg::Value(word)) => Err(usage(format!("unknown command {word:?}; choose serve, client or control"))),
         Some(Arg::Long("help") | Arg::Short('h')) => Ok(Command::Print(USAGE.into())),
         Some(Arg::Long("version") | Arg::Short('V')) => {
             Ok(Command::Print(concat!("lastorders ", env!("CARGO_PKG_VERSION"), "\n").into()))
         }
         Some(other) => Err(usage(format!("unknown option {}", shown(&other)))),
-        None => Err(usage("no command; choose serve or client".into())),
+        None => Err(usage("no command; choose serve, client or control".into())),
     }
 }
 
@@ -167,7 +196,8 @@ fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
         let text = if option.value.is_empty() { String::new() } else { value(&mut parser).map_err(usage)? };
         given.push((option, text));
     }
-    let mut serve = Serve { tcp: vec![], limits: Limits::default(), log_level: LevelFilter::Info, check: false };
+    let mut serve =
+        Serve { tcp: vec![], limits: Limits::default(), log_level: LevelFilter::Info, control: None, check: false };
     for option in OPTIONS {
         let mine = given.iter().filter(|(other, _)| other.name == option.name);
         let mut source = format!("--{}", option.name);
@@ -221,6 +251,38 @@ fn parse_client(mut parser: lexopt::Parser) -> Result<Command, Failure> {
     }
 }
 
+fn parse_control(mut parser: lexopt::Parser) -> Result<Command, Failure> {
+    let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders control --help`"));
+    let default = std::env::var_os("LASTORDERS_CONTROL").unwrap_or("/run/lastorders.sock".into());
+    let mut control = Control { socket: default.into(), request: String::new() };
+    let mut form = "";
+    let mut grace = None;
+    while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(CONTROL_USAGE.into())),
+            Arg::Long("socket") => control.socket = value(&mut parser).and_then(|it| some_path(&it)).map_err(usage)?,
+            Arg::Long("json") => form = "json",
+            Arg::Long("metrics") => form = "metrics",
+            Arg::Long("grace") => {
+                let text = value(&mut parser).map_err(usage)?;
+                grace = Some(seconds(&text).map_err(|error| usage(format!("--grace {text:?}: {error}")))?);
+            }
+            Arg::Value(word) if control.request.is_empty() && (word == "status" || word == "stop") => {
+                control.request = word.to_string_lossy().into_owned();
+            }
+            other => return Err(usage(format!("unexpected argument {}", shown(&other)))),
+        }
+    }
+    match (control.request.as_str(), form, grace) {
+        ("status", "", None) | ("stop", "", None) => {}
+        ("status", form, None) => control.request += &format!(" {form}"),
+        ("stop", "", Some(grace)) => control.request += &format!(" {}", grace.as_secs_f64()),
+        ("", ..) => return Err(usage("no request; choose status or stop".into())),
+        (request, ..) => return Err(usage(format!("{request} does not take that option"))),
+    }
+    Ok(Command::Control(control))
+}
+
 fn serve_help() -> String {
     let mut text =
         String::from("Usage: lastorders serve [OPTION]...\n\nServes until SIGHUP, SIGINT, SIGTERM or SIGQUIT.\n\n");
@@ -258,6 +320,10 @@ fn listen(text: &str) -> Result<(String, SocketAddr), String> {
     }
     let address = address.parse().map_err(|_| format!("{address:?} is not an address with a port; {form}"))?;
     Ok((service.into(), address))
+}
+
+fn some_path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("expected a path".into()) } else { Ok(text.into()) }
 }
 
 fn number(text: &str) -> Result<usize, String> {

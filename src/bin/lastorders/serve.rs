@@ -30,7 +30,11 @@ fn builder(serve: &Serve) -> Result<Builder, Failure> {
         builder = Some(bound.map_err(|error| Failure::Run(error.to_string()))?);
     }
     let builder = builder.ok_or_else(|| Failure::Usage("no address to listen on".into()))?;
-    Ok(builder.limits(serve.limits.clone()))
+    let builder = builder.limits(serve.limits.clone());
+    Ok(match &serve.control {
+        Some(path) => builder.control(path),
+        None => builder,
+    })
 }
 
 fn failure(error: Error) -> Failure {

@@ -1,0 +1,259 @@
+//! The control socket: a Unix socket on which the accept loop itself answers one-line requests, so that it
+//! answers when every worker and every slot is taken.
+//!
+//! In comes `status`, `status json`, `status metrics`, `stop` or `stop SECONDS`; out goes a text, and the end of
+//! stream. Whoever may open the socket file (mode 0600) may ask. A client that is slow, silent or sends rubbish
+//! costs one of a few places for a few seconds, and nothing else.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use heapless::{String as Text, Vec as Fixed};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, send, socket,
+};
+
+use crate::clock::Tick;
+use crate::config::{CONTROL_CLIENTS, CONTROL_PATIENCE, CONTROL_REPLY, CONTROL_REQUEST, MAX_TIMEOUT};
+use crate::stats::{Kind, Stats};
+
+/// What a client of the control socket asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Status(Form),
+    Stop(Option<Duration>),
+}
+
+/// How the counters are to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Lines,
+    Json,
+    Metrics,
+}
+
+/// An answer: as long as all counters with their explanations.
+pub(crate) type Answer = Text<CONTROL_REPLY>;
+
+/// Why a request is not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    TooLong,
+    /// It is none that there is; this is its beginning, fit to be shown.
+    Unknown(Text<48>),
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::TooLong => writeln!(f, "ERROR: request longer than {CONTROL_REQUEST} bytes"),
+            Refusal::Unknown(line) => writeln!(
+                f,
+                "ERROR: unknown request \"{line}\"; send status, status json, status metrics or stop [SECONDS]"
+            ),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+    clients: Fixed<Client, CONTROL_CLIENTS>,
+}
+
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    request: Fixed<u8, CONTROL_REQUEST>,
+    /// It is dropped then, answered or not.
+    until: Tick,
+}
+
+impl Control {
+    /// Listens on `path`, readable and writable by the owner only. The file of a server that is gone is
+    /// replaced.
+    ///
+    /// # Errors
+    /// `AddrInUse` when a server answers there, or when the file is not a socket.
+    pub(crate) fn bind(path: &Path) -> io::Result<Control> {
+        clear_stale(path)?;
+        let address = UnixAddr::new(path)?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        bind(socket.as_raw_fd(), &address)?;
+        // Between bind and listen nobody can connect, so nobody gets in before the mode is set.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        listen(&socket, Backlog::new(CONTROL_CLIENTS as i32)?)?;
+        Ok(Control { listener: UnixListener::from(socket), path: path.into(), clients: Fixed::new() })
+    }
+
+    /// The descriptors to be polled for input: the listener, if there is a place, and every client.
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let listener = (!self.clients.is_full()).then(|| self.listener.as_fd());
+        listener.into_iter().chain(self.clients.iter().map(|client| client.stream.as_fd()))
+    }
+
+    /// When [`serve`](Control::serve) must be called even if nothing is readable.
+    pub(crate) fn deadline(&self) -> Option<Tick> {
+        let ends = self.clients.iter().map(|client| client.until);
+        ends.reduce(|first, next| if next.is_before(first) { next } else { first })
+    }
+
+    /// Accepts, receives and answers, without waiting for anybody.
+    pub(crate) fn serve(&mut self, now: Tick, mut answer: impl FnMut(Result<Ask, Refusal>) -> Answer) {
+        while !self.clients.is_full() {
+            let Ok((stream, _)) = self.listener.accept() else { break };
+            let client = Client { stream, request: Fixed::new(), until: now.after(CONTROL_PATIENCE) };
+            // There is a place: the loop has looked.
+            let _ = self.clients.push(client);
+        }
+        self.clients.retain_mut(|client| {
+            let Some(request) = client.receive() else { return !client.until.reached(now) };
+            client.finish(&answer(request));
+            false
+        });
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Client {
+    /// The request, once it is whole or cannot become so.
+    fn receive(&mut self) -> Option<Result<Ask, Refusal>> {
+        let mut bytes = [0; CONTROL_REQUEST];
+        let ended = match recv(self.stream.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => true,
+            Ok(count) if self.request.extend_from_slice(&bytes[..count]).is_err() => {
+                return Some(Err(Refusal::TooLong));
+            }
+            Ok(_) => false,
+            Err(Errno::EAGAIN | Errno::EINTR) => return None,
+            Err(_) => true,
+        };
+        let line = self.request.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let whole = ended || line.len() < self.request.len();
+        whole.then(|| parse(&String::from_utf8_lossy(line)))
+    }
+
+    /// Sends the answer, which the socket's buffer has room for, and ends the stream.
+    fn finish(&mut self, answer: &str) {
+        let _ = send(self.stream.as_raw_fd(), answer.as_bytes(), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+}
+
+/// Removes the socket file of a server that does not answer any more.
+fn clear_stale(path: &Path) -> io::Result<()> {
+    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "the file exists and is not a socket"));
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "a server answers there")),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    }
+}
+
+fn parse(line: &str) -> Result<Ask, Refusal> {
+    let mut words = line.split_whitespace();
+    let ask = match (words.next(), words.next()) {
+        (Some("status"), None) => Some(Ask::Status(Form::Lines)),
+        (Some("status"), Some("json")) => Some(Ask::Status(Form::Json)),
+        (Some("status"), Some("metrics")) => Some(Ask::Status(Form::Metrics)),
+        (Some("stop"), None) => Some(Ask::Stop(None)),
+        (Some("stop"), Some(seconds)) => grace(seconds).map(|grace| Ask::Stop(Some(grace))),
+        _ => None,
+    };
+    ask.filter(|_| words.next().is_none())
+        .ok_or_else(|| Refusal::Unknown(line.escape_debug().filter(char::is_ascii).take(48).collect()))
+}
+
+fn grace(text: &str) -> Option<Duration> {
+    let grace = Duration::try_from_secs_f64(text.parse().ok()?).ok()?;
+    (grace <= MAX_TIMEOUT).then_some(grace)
+}
+
+/// What fits of a text; the capacity is chosen so that all does.
+pub(crate) fn text<const N: usize>(arguments: std::fmt::Arguments<'_>) -> Text<N> {
+    let mut answer = Text::new();
+    let written = answer.write_fmt(arguments);
+    debug_assert!(written.is_ok(), "the text is longer than its place");
+    answer
+}
+
+/// The counters as they were asked for.
+pub(crate) fn status(stats: &Stats, form: Form) -> Answer {
+    struct Status<'a>(&'a Stats, Form);
+    impl std::fmt::Display for Status<'_> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            let Status(stats, form) = self;
+            let mut before = "{";
+            for figure in stats.figures() {
+                let (name, value) = (figure.name, figure.value);
+                match form {
+                    Form::Lines => writeln!(f, "{name} {value}")?,
+                    Form::Json => write!(f, "{before}\"{name}\": {value}")?,
+                    Form::Metrics => {
+                        let (kind, end) = match figure.kind {
+                            Kind::Counter => ("counter", "_total"),
+                            Kind::Gauge => ("gauge", ""),
+                        };
+                        writeln!(f, "# HELP lastorders_{name}{end} {}", figure.help)?;
+                        writeln!(f, "# TYPE lastorders_{name}{end} {kind}")?;
+                        writeln!(f, "lastorders_{name}{end} {value}")?;
+                    }
+                }
+                before = ", ";
+            }
+            if *form == Form::Json { writeln!(f, "}}") } else { Ok(()) }
+        }
+    }
+    text(format_args!("{}", Status(stats, form)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_words() {
+        assert_eq!(parse("status"), Ok(Ask::Status(Form::Lines)));
+        assert_eq!(parse(" status  json\r"), Ok(Ask::Status(Form::Json)));
+        assert_eq!(parse("stop 2.5"), Ok(Ask::Stop(Some(Duration::from_millis(2_500)))));
+        for bad in
+            ["", "statu", "status xml", "stop now", "stop -1", "stop nan", "stop 1e9", "stop 1 2", "stop\u{1b}[2J"]
+        {
+            let answer = parse(bad).unwrap_err();
+            let answer = answer.to_string();
+            assert!(answer.starts_with("ERROR: unknown request \"") && !answer.contains('\u{1b}'), "{answer}");
+        }
+        assert!(parse(&"é\u{7}".repeat(500)).is_err());
+    }
+
+    #[test]
+    fn the_greatest_counters_fit() {
+        let mut stats = Stats::default();
+        (stats.accepted, stats.served) = (u64::MAX, u64::MAX);
+        let lines = status(&stats, Form::Lines);
+        assert!(lines.contains("accepted 18446744073709551615\n"));
+        let json = status(&stats, Form::Json);
+        assert!(json.starts_with("{\"open\": 0, ") && json.ends_with("}\n"), "{json}");
+        let metrics = status(&stats, Form::Metrics);
+        assert!(metrics.contains("# TYPE lastorders_open gauge\nlastorders_open 0\n"));
+        assert!(metrics.contains("lastorders_accepted_total 18446744073709551615\n"));
+        assert!(metrics.len() + stats.figures().count() * 20 <= CONTROL_REPLY, "{}", metrics.len());
+    }
+}

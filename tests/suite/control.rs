@@ -1,0 +1,173 @@
+//! The control socket, and the ways to stop a server without a signal.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::Output;
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Client, Daemon, HANG, command, guard};
+
+/// A path of this test's own, removed when it ends.
+struct Path(PathBuf);
+
+impl Path {
+    fn new(name: &str) -> Path {
+        let path = std::env::temp_dir().join(format!("lastorders-{}-{name}.sock", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        Path(path)
+    }
+
+    fn text(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    fn ask(&self, request: &[u8]) -> String {
+        let mut stream = UnixStream::connect(&self.0).unwrap();
+        stream.set_read_timeout(Some(HANG / 2)).unwrap();
+        // A request that is refused before its end may find the socket closed.
+        let _ = stream.write_all(request);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    }
+
+    fn control(&self, args: &[&str]) -> Output {
+        command().args(["control", "--socket", self.text()]).args(args).output().unwrap()
+    }
+}
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[track_caller]
+fn printed(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// `status` in its three forms, from a socket that only its owner may open.
+#[test]
+fn status_is_told_in_three_forms() {
+    guard(|| {
+        let path = Path::new("status");
+        let daemon = Daemon::echo(&["--control", path.text()]);
+        let _client = Client::greeted(daemon.address());
+        assert_eq!(std::fs::metadata(&path.0).unwrap().permissions().mode() & 0o777, 0o600);
+        let lines = printed(&path.control(&["status"]));
+        assert!(
+            lines.lines().any(|line| line == "accepted 1") && lines.lines().any(|line| line == "open 1"),
+            "{lines}"
+        );
+        let json = printed(&path.control(&["status", "--json"]));
+        assert!(json.starts_with("{\"open\": 1, ") && json.ends_with("}\n") && json.lines().count() == 1, "{json}");
+        let metrics = printed(&path.control(&["status", "--metrics"]));
+        assert!(metrics.contains("# TYPE lastorders_served_total counter\nlastorders_served_total 1\n"), "{metrics}");
+        assert!(metrics.contains("# TYPE lastorders_open gauge\nlastorders_open 1\n"), "{metrics}");
+    });
+}
+
+/// With every worker held, every slot taken and the queue full, status answers and stop drains with the notice.
+#[test]
+fn a_full_server_answers_and_drains() {
+    guard(|| {
+        let path = Path::new("full");
+        let mut daemon =
+            Daemon::echo(&["--control", path.text(), "--connections", "8", "--queue", "1", "--workers", "1"]);
+        let mut clients: Vec<Client> = (0..8).map(|_| Client::greeted(daemon.address())).collect();
+        let waiting: Vec<Client> = (0..4).map(|_| daemon.client()).collect();
+        assert!(printed(&path.control(&["status"])).contains("open 8\n"));
+        let busy = clients.pop().unwrap();
+        let load = std::thread::spawn(move || {
+            let mut busy = busy;
+            loop {
+                busy.send("hello world");
+                let heard = busy.recv();
+                if heard != b"hello world" {
+                    return heard;
+                }
+            }
+        });
+        assert_eq!(printed(&path.control(&["stop", "--grace", "33"])), "stopping, grace 33 seconds\n");
+        assert_eq!(path.ask(b"stop\n"), "stopping already, grace 33 seconds\n");
+        daemon.wait_for("Control request made, closing server in 33 seconds...");
+        for client in clients.iter_mut() {
+            assert_eq!(client.rest(), b"SHUTDOWN");
+        }
+        let last = load.join().unwrap();
+        assert!(last.ends_with(b"SHUTDOWN"), "{last:?}");
+        for mut client in waiting {
+            assert_eq!(client.rest(), b"SHUTDOWN");
+        }
+        drop(clients);
+        daemon.wait_ok();
+        assert!(!path.0.exists(), "the socket file is removed");
+    });
+}
+
+/// Rubbish, huge, empty, slow and silent requests: each gets an error or nothing, and status still answers.
+#[test]
+fn bad_requests_harm_nothing() {
+    guard(|| {
+        let path = Path::new("bad");
+        let mut daemon = Daemon::echo(&["--control", path.text()]);
+        for (request, answer) in [
+            (&b"help\n"[..], "ERROR: unknown request \"help\""),
+            (b"\n", "ERROR: unknown request \"\""),
+            (b"stop -1\n", "ERROR: unknown request \"stop -1\""),
+            (b"\xff\x1b[2J\0\n", "ERROR: unknown request"),
+            (&[b'x'; 1_000_000], "ERROR: request longer than 128 bytes"),
+        ] {
+            let told = path.ask(request);
+            assert!(told.starts_with(answer) && told.is_ascii(), "{told}");
+        }
+        // Half a request, then its end; and as many silent ones as there are places: they are dropped in time.
+        let mut half = UnixStream::connect(&path.0).unwrap();
+        half.write_all(b"stat").unwrap();
+        half.write_all(b"us").unwrap();
+        half.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        half.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("open 0\n"), "{answer}");
+        let silent: Vec<UnixStream> = (0..4).map(|_| UnixStream::connect(&path.0).unwrap()).collect();
+        assert!(path.ask(b"status\n").starts_with("open 0\n"));
+        drop(silent);
+        let output = path.control(&["status", "--grace", "1"]);
+        assert_eq!(output.status.code(), Some(2));
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait_ok();
+    });
+}
+
+/// The socket file of a server that was killed is replaced; that of a live one, and any other file, is an error.
+#[test]
+fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+    guard(|| {
+        let path = Path::new("stale");
+        drop(UnixListener::bind(&path.0).unwrap());
+        assert!(path.0.exists());
+        let daemon = Daemon::echo(&["--control", path.text()]);
+        let refused =
+            command().args(["serve", "--tcp", "echo=127.0.0.1:0", "--control", path.text()]).output().unwrap();
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text.contains(path.text()) && text.contains("a server answers there"), "{text}");
+        assert!(path.ask(b"status\n").starts_with("open "), "the live one still answers");
+        drop(daemon);
+        let gone = path.control(&["status"]);
+        assert_eq!(gone.status.code(), Some(1));
+        assert!(String::from_utf8(gone.stderr).unwrap().contains("is a server running"));
+
+        let file = Path::new("file");
+        std::fs::write(&file.0, "precious").unwrap();
+        let refused =
+            command().args(["serve", "--tcp", "echo=127.0.0.1:0", "--control", file.text()]).output().unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        assert_eq!(std::fs::read(&file.0).unwrap(), b"precious");
+    });
+}
