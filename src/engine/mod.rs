@@ -58,15 +58,15 @@ impl Engine {
     pub(crate) fn new(context: Arc<Context>, mut hosts: Box<[Box<dyn Host>]>) -> Result<Engine, Error> {
         hosts.iter_mut().for_each(|host| host.reserve(context.limits.connections));
         Ok(Engine {
-            hosts,
             wake: event("make the accept loop's event")?,
             slots: Slots::new(&context),
-            queue: Queue::new(context.limits.queue),
+            queue: Queue::new(context.limits.queue, hosts.iter().all(|host| host.is_prompt())),
             parked: Parked::new()?,
             schedule: Schedule::default(),
             served: (0..=context.limits.workers).map(|_| Tally::default()).collect(),
             idle_wanted: AtomicBool::new(false),
             panic_lines: Burst::new(Duration::from_secs(60)),
+            hosts,
             context,
         })
     }

@@ -4,7 +4,8 @@
 //! readiness the leader found, and connections whose worker has more to do but lets others go first. Out goes
 //! one [`Job`] per call, first in first out. A worker that finds nothing ready takes the lead, if it is vacant,
 //! and waits for the parked connections; every other one sleeps here. One follower is woken at a time: it wakes
-//! the next only if work, or the lead, still waits.
+//! the next only if work, or the lead, still waits. Where every service promises not to wait, a vacant lead alone
+//! wakes nobody: the worker that left it is back in a moment, and takes it up again.
 //!
 //! The queue never waits for room: a slot is in it at most once, so there is a place for every slot.
 
@@ -20,6 +21,8 @@ pub(super) type Token = u16;
 pub(super) struct Queue {
     inner: Mutex<Inner>,
     available: Condvar,
+    /// Every service promises not to wait, so whoever leaves the lead to serve is back in a moment.
+    prompt: bool,
     /// Accepted sockets that may wait; what comes back from the poller is not refused.
     limit: usize,
 }
@@ -81,8 +84,8 @@ impl Inner {
     }
 
     /// Claims the right to wake one follower, when there is something for it and none is on its way.
-    fn wakes_one(&mut self) -> bool {
-        let wanted = !self.ready.is_empty() || !self.led;
+    fn wakes_one(&mut self, prompt: bool) -> bool {
+        let wanted = !self.ready.is_empty() || !(self.led || prompt);
         let wakes = wanted && self.asleep > 0 && !self.waking;
         self.waking |= wakes;
         wakes
@@ -90,7 +93,7 @@ impl Inner {
 }
 
 impl Queue {
-    pub(super) fn new(limit: usize) -> Queue {
+    pub(super) fn new(limit: usize, prompt: bool) -> Queue {
         let inner = Inner {
             ready: Deque::new(),
             led: false,
@@ -102,7 +105,7 @@ impl Queue {
             longest: 0,
             stopped: false,
         };
-        Queue { inner: Mutex::new(inner), available: Condvar::new(), limit }
+        Queue { inner: Mutex::new(inner), available: Condvar::new(), prompt, limit }
     }
 
     /// The next job of a worker. Blocks while there is none and another one leads.
@@ -137,7 +140,7 @@ impl Queue {
     }
 
     fn leave(&self, mut inner: MutexGuard<'_, Inner>) -> Then {
-        let wakes = inner.wakes_one();
+        let wakes = inner.wakes_one(self.prompt);
         let tell_accept_loop = inner.room_wanted && inner.ready.len() < self.limit;
         inner.room_wanted &= !tell_accept_loop;
         drop(inner);
@@ -151,7 +154,7 @@ impl Queue {
     pub(super) fn push(&self, token: Token) -> Then {
         let mut inner = lock(&self.inner);
         inner.push(token);
-        let wakes = inner.wakes_one();
+        let wakes = inner.wakes_one(self.prompt);
         // With nobody asleep here, everybody is busy or leads. The busy may take long; the leader is free.
         let kick_leader = inner.asleep == 0 && inner.led && !inner.kicked;
         inner.kicked |= kick_leader;
@@ -204,7 +207,7 @@ mod tests {
 
     #[test]
     fn jobs_come_first_in_first_out_and_the_idle_worker_leads() {
-        let queue = Queue::new(2);
+        let queue = Queue::new(2, false);
         queue.push(1);
         queue.push(2);
         assert_eq!(queue.next(Bring::Nothing).0, Job::Serve(1));
@@ -217,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_never_empties_still_looks_at_the_parked() {
-        let queue = Queue::new(2);
+        let queue = Queue::new(2, false);
         queue.push(1);
         let mut bring = Bring::Nothing;
         for _ in 0..GLANCE_EVERY {
@@ -230,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_accept_loop_is_told_of_room_once() {
-        let queue = Queue::new(1);
+        let queue = Queue::new(1, false);
         queue.push(1);
         assert!(!queue.has_room());
         assert!(queue.next(Bring::Nothing).1.tell_accept_loop);
@@ -241,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_lone_leader_is_kicked_once_for_work_from_outside() {
-        let queue = Queue::new(4);
+        let queue = Queue::new(4, false);
         assert_eq!(queue.next(Bring::Nothing).0, Job::Lead);
         assert!(queue.push(1).kick_leader);
         assert!(!queue.push(2).kick_leader);
@@ -314,10 +317,8 @@ mod model {
     /// would leave a thread asleep for ever, which loom reports as a deadlock.
     #[test]
     fn every_job_is_served_and_everybody_comes_home() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(|| {
-            let queue = Arc::new(Queue::new(4));
+        both_ways(3, |prompt| {
+            let queue = Arc::new(Queue::new(4, prompt));
             let poller = Arc::new(Poller::new());
             let served = Arc::new(AtomicUsize::new(0));
             let workers: Vec<_> = (0..2)
@@ -348,8 +349,8 @@ mod model {
     /// any further event.
     #[test]
     fn work_from_outside_reaches_a_lone_leader() {
-        loom::model(|| {
-            let queue = Arc::new(Queue::new(4));
+        both_ways(3, |prompt| {
+            let queue = Arc::new(Queue::new(4, prompt));
             let poller = Arc::new(Poller::new());
             let served = Arc::new(AtomicUsize::new(0));
             let worker = {
@@ -381,10 +382,9 @@ mod model {
     /// must have passed on the lead, and the follower must have been woken for it.
     #[test]
     fn the_lead_is_passed_on_before_serving() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(|| {
-            let queue = Arc::new(Queue::new(4));
+        one_way(3, || {
+            let prompt = false;
+            let queue = Arc::new(Queue::new(4, prompt));
             let poller = Arc::new(Poller::new());
             let done = Arc::new((Mutex::new(false), Condvar::new()));
             let workers: Vec<_> = (0..2)
@@ -417,10 +417,8 @@ mod model {
     /// served without any further event.
     #[test]
     fn work_from_outside_wakes_a_follower_every_time() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(2);
-        model.check(|| {
-            let queue = Arc::new(Queue::new(4));
+        both_ways(2, |prompt| {
+            let queue = Arc::new(Queue::new(4, prompt));
             let poller = Arc::new(Poller::new());
             let done = Arc::new((Mutex::new(false), Condvar::new()));
             let workers: Vec<_> = (0..2)
@@ -453,10 +451,8 @@ mod model {
     /// A leader and two sleepers: the stop brings all of them home.
     #[test]
     fn the_stop_wakes_every_sleeper() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(2);
-        model.check(|| {
-            let queue = Arc::new(Queue::new(4));
+        both_ways(2, |prompt| {
+            let queue = Arc::new(Queue::new(4, prompt));
             let poller = Arc::new(Poller::new());
             let workers: Vec<_> = (0..3)
                 .map(|_| {
@@ -471,6 +467,52 @@ mod model {
                 worker.join().unwrap();
             }
         });
+    }
+
+    /// Several edges, one after the other, while the services promise not to wait: though nobody is woken for
+    /// the vacant lead, somebody always comes back to it.
+    #[test]
+    fn a_vacant_lead_is_taken_up_again() {
+        both_ways(2, |prompt| {
+            let queue = Arc::new(Queue::new(4, prompt));
+            let poller = Arc::new(Poller::new());
+            let done = Arc::new((Mutex::new(false), Condvar::new()));
+            let workers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (queue, poller, done) = (queue.clone(), poller.clone(), done.clone());
+                    thread::spawn(move || {
+                        work(&queue, &poller, |_| {
+                            *lock(&done.0) = true;
+                            done.1.notify_all();
+                        })
+                    })
+                })
+                .collect();
+            for token in [1, 2] {
+                poller.report(token);
+                await_done(&done);
+                *lock(&done.0) = false;
+            }
+            if queue.stop().kick_leader {
+                poller.kick();
+            }
+            for worker in workers {
+                worker.join().unwrap();
+            }
+        });
+    }
+
+    fn one_way(preemptions: usize, explore: impl Fn() + Sync + Send + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(preemptions);
+        model.check(explore);
+    }
+
+    /// With services that may wait, and with services that promise not to.
+    fn both_ways(preemptions: usize, explore: impl Fn(bool) + Sync + Send + Copy + 'static) {
+        for prompt in [false, true] {
+            one_way(preemptions, move || explore(prompt));
+        }
     }
 
     fn add_one(count: &AtomicUsize) {

@@ -16,6 +16,7 @@ pub(crate) trait Host: Send + Sync {
     fn shutdown(&self, slot: usize, connection: &mut Connection) -> io::Result<Flow>;
     fn close(&self, slot: usize, reason: &CloseReason);
     fn notice(&self) -> &'static [u8];
+    fn is_prompt(&self) -> bool;
     /// Bytes that one more slot costs here.
     fn session_size(&self) -> usize;
     /// Makes room for the sessions of that many slots.
@@ -74,6 +75,10 @@ impl<S: Service> Host for Hosted<S> {
 
     fn notice(&self) -> &'static [u8] {
         self.service.notice()
+    }
+
+    fn is_prompt(&self) -> bool {
+        self.service.is_prompt()
     }
 
     fn session_size(&self) -> usize {

@@ -120,6 +120,13 @@ pub trait Service: Send + Sync + 'static {
     /// block.
     fn close(&self, _session: Self::Session, _reason: &CloseReason) {}
 
+    /// True promises that no call of this service ever waits: for a disk, for a lock that is held for long, for
+    /// another server. Where all services of a server promise it, the worker that found a request answers it
+    /// before anybody is woken to take its place, which saves a wake-up for most requests.
+    fn is_prompt(&self) -> bool {
+        false
+    }
+
     /// What a client is told at shutdown, at most 64 bytes: `SHUTDOWN` for raw services, with a newline for
     /// line services.
     fn notice(&self) -> &'static [u8] {

@@ -22,4 +22,8 @@ impl Service for Echo {
         input.consume(taken);
         Ok(Flow::Continue)
     }
+
+    fn is_prompt(&self) -> bool {
+        true
+    }
 }
