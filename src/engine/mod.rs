@@ -2,44 +2,45 @@
 //!
 //! One stage, one file: [`listener`] binds and accepts, [`admission`] decides, [`slots`] holds the connections
 //! and [`state`] says whose they are, [`queue`] says what is next, [`parked`] waits for the silent ones,
-//! [`schedule`] for their deadlines, [`turn`] serves one, and [`worker`] runs it all on the pool.
+//! [`schedule`] for their deadlines, [`turn`] serves one, [`settle`] lets go of it, and [`worker`] runs it all on
+//! the pool.
 
 pub(crate) mod admission;
 pub(crate) mod listener;
 mod parked;
 mod queue;
 mod schedule;
+mod settle;
 mod slots;
 mod state;
 mod sync;
-mod turn;
+pub(crate) mod turn;
 pub(crate) mod worker;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
 
-use crate::burst::Burst;
 use crate::clock::Tick;
 use crate::config::SWEEP_EVERY;
-use crate::connection::{Connection, Fill, Stage};
+use crate::connection::{Connection, Fill};
 use crate::context::{Context, event, raise};
 use crate::error::Error;
-use crate::service::{CloseReason, Host, Wait};
+use crate::service::{CloseReason, Host};
 use crate::stats::{Stats, Tally};
 use parked::Parked;
 use queue::{Queue, Then, Token};
 use schedule::Schedule;
+use settle::Outcome;
 use slots::{Slot, Slots};
 use state::{Edge, Release};
-use turn::Outcome;
+use turn::Driver;
 
 pub(crate) struct Engine {
     pub(crate) context: Arc<Context>,
-    pub(crate) hosts: Box<[Box<dyn Host>]>,
+    pub(crate) driver: Driver,
     /// Wakes the accept loop.
     pub(crate) wake: EventFd,
     slots: Slots,
@@ -50,7 +51,6 @@ pub(crate) struct Engine {
     served: Box<[Tally]>,
     /// The accept loop waits for an idle connection to shed.
     idle_wanted: AtomicBool,
-    panic_lines: Burst,
 }
 
 impl Engine {
@@ -65,8 +65,7 @@ impl Engine {
             schedule: Schedule::default(),
             served: (0..=context.limits.workers).map(|_| Tally::default()).collect(),
             idle_wanted: AtomicBool::new(false),
-            panic_lines: Burst::new(Duration::from_secs(60)),
-            hosts,
+            driver: Driver::new(context.clone(), hosts),
             context,
         })
     }
@@ -110,9 +109,8 @@ impl Engine {
         if self.context.is_draining() {
             // Told and closed here: the workers may all be busy for as long as the grace time lasts.
             self.with_owned(token, |slot, connection| {
-                connection.stage = Stage::Serving;
-                let told = self.notify(token, connection);
-                self.after_notice(token, slot, connection, told)
+                let progress = self.driver.tell(slot.place(token, self.own_tally()), connection);
+                self.settle(token, slot, connection, progress)
             });
         } else {
             self.follow_up(self.queue.push(token));
@@ -144,7 +142,8 @@ impl Engine {
                 if matches!(connection.fill(), Ok(Fill::Bytes | Fill::Ended)) {
                     return Outcome::Yield;
                 }
-                if self.notify(token, connection).is_ok() && connection.flush().is_ok() {
+                let place = slot.place(token, self.own_tally());
+                if self.driver.notify(place, connection).is_ok() && connection.flush().is_ok() {
                     let _ = connection.finish_sending();
                 }
                 self.close(token, slot, connection, CloseReason::Shed);
@@ -239,20 +238,8 @@ impl Engine {
         if slot.deadline.get().is_none_or(|deadline| !deadline.reached(now)) {
             return Outcome::Park;
         }
-        if connection.settles.is_some() {
-            return self.drain(token, slot, connection);
-        }
-        let wait = connection.wait();
-        let reason = if matches!(connection.stage, Stage::Lingering(..)) {
-            connection.planned_end()
-        } else if wait == Wait::Idle && matches!(connection.fill(), Ok(Fill::Bytes | Fill::Ended)) {
-            // It has spoken just now, and nobody has had the time to listen.
-            return Outcome::Yield;
-        } else {
-            CloseReason::TimedOut(wait)
-        };
-        self.close(token, slot, connection, reason);
-        Outcome::Closed
+        let progress = self.driver.expire(slot.place(token, self.own_tally()), connection);
+        self.settle(token, slot, connection, progress)
     }
 
     /// Starts the shutdown: gives the notice to every parked and queued client, and tells the owners of the
@@ -271,45 +258,9 @@ impl Engine {
         }
     }
 
-    /// Gives an owned client its notice, unless something of it is still to be answered: then a worker does.
     fn drain(&self, token: Token, slot: &Slot, connection: &mut Connection) -> Outcome {
-        match connection.stage {
-            _ if connection.notified => return Outcome::Yield,
-            Stage::New | Stage::Serving => {}
-            Stage::Closing(_) | Stage::Lingering(..) => return Outcome::Yield,
-        }
-        if !connection.hungry && !connection.input().is_empty() {
-            return Outcome::Yield;
-        }
-        let told = match connection.flush().and_then(|sent| if sent { connection.fill() } else { Ok(Fill::Nothing) }) {
-            Ok(Fill::Bytes | Fill::Ended) => return Outcome::Yield,
-            // The notice comes behind the reply that it does not read.
-            Ok(Fill::Nothing) if !connection.output().is_empty() => return Outcome::Yield,
-            Ok(Fill::Nothing) => {
-                connection.stage = Stage::Serving;
-                self.notify_settled(token, connection)
-            }
-            Err(error) => Err(error.into()),
-        };
-        self.after_notice(token, slot, connection, told)
-    }
-
-    fn after_notice(
-        &self,
-        token: Token,
-        slot: &Slot,
-        connection: &mut Connection,
-        told: Result<(), CloseReason>,
-    ) -> Outcome {
-        match told {
-            // The service keeps it: what it does next is a worker's.
-            Ok(()) if matches!(connection.stage, Stage::Serving) && connection.notified => Outcome::Yield,
-            Ok(()) => self.steps(token, slot, connection, self.own_tally()),
-            Err(reason) => {
-                self.close(token, slot, connection, reason);
-                Outcome::Closed
-            }
-        }
+        let progress = self.driver.drain(slot.place(token, self.own_tally()), connection);
+        self.settle(token, slot, connection, progress)
     }
 
     /// Ends the grace time: every connection is cut, and the workers are told to come home.

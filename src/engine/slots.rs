@@ -11,9 +11,11 @@ use nix::sys::socket::{Shutdown, shutdown};
 use super::queue::Token;
 use super::state::State;
 use super::sync::{Mutex, MutexGuard, lock};
+use super::turn::Place;
 use crate::clock::Alarm;
 use crate::connection::Connection;
 use crate::context::Context;
+use crate::stats::Tally;
 
 /// A place for one connection.
 #[derive(Debug)]
@@ -36,6 +38,11 @@ impl Slot {
     /// Only the owner of the slot may call this.
     pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
         lock(&self.connection)
+    }
+
+    /// What a turn knows of it; `tally` counts its requests.
+    pub(super) fn place<'a>(&'a self, token: Token, tally: &'a Tally) -> Place<'a> {
+        Place { session: token.into(), hangup: &self.hangup, tally }
     }
 
     pub(super) fn start(&self, socket: TcpStream, peer: SocketAddr, service: usize) {

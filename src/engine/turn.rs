@@ -1,68 +1,144 @@
 //! One turn of one connection: what is done with it from the moment somebody owns it until it is let go.
 //!
 //! Output goes first, and until all of it is sent nothing more is received; then input is received and given to
-//! the service, a bounded number of times. What comes out is an [`Outcome`]; a connection that ended is closed
-//! here.
+//! the service, a bounded number of times. What comes out is a [`Progress`]; to park the connection, to bring it
+//! back and to close it is its owner's, be that a worker or a process of its own.
 
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use super::Engine;
-use super::queue::Token;
-use super::slots::Slot;
 use super::worker::message;
+use crate::burst::Burst;
 use crate::config::{LINGER, NOTICE_GAP, TURN};
-use crate::connection::{Connection, Fill, Interest, Stage};
+use crate::connection::{Connection, Fill, Stage};
+use crate::context::Context;
 use crate::fmt::{Text, error, info, warn};
 use crate::service::{CloseReason, Flow, Host, Wait};
 use crate::stats::Tally;
 
-/// What becomes of a slot after a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It waits for its client.
-    Park,
+/// How a turn ended.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// It waits for its client, or for its deadline.
+    Waiting,
     /// It has more to do, after the others.
-    Yield,
-    /// Its connection is closed.
-    Closed,
+    More,
+    /// It is over; its owner must [`end`](Driver::end) it.
+    Over(CloseReason),
 }
 
 enum Step {
     Again,
-    Park,
+    Wait,
 }
 
-impl Engine {
-    /// Serves what waits on an owned connection; `tally` counts the requests.
-    pub(super) fn turn(&self, token: Token, slot: &Slot, connection: &mut Connection, tally: &Tally) -> Outcome {
+/// What a turn knows of the place that its connection has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    /// Which session is its.
+    pub(crate) session: usize,
+    /// The poller has seen the client's end of input: receive until it is found.
+    pub(crate) hangup: &'a AtomicBool,
+    /// Counts its requests.
+    pub(crate) tally: &'a Tally,
+}
+
+/// Drives connections from stage to stage, calling their services.
+pub(crate) struct Driver {
+    pub(crate) hosts: Box<[Box<dyn Host>]>,
+    context: Arc<Context>,
+    panic_lines: Burst,
+}
+
+impl Driver {
+    pub(super) fn new(context: Arc<Context>, hosts: Box<[Box<dyn Host>]>) -> Driver {
+        Driver { hosts, context, panic_lines: Burst::new(Duration::from_secs(60)) }
+    }
+
+    /// Serves what waits on an owned connection.
+    pub(crate) fn turn(&self, place: Place<'_>, connection: &mut Connection) -> Progress {
         connection.readable = true;
-        self.steps(token, slot, connection, tally)
+        self.steps(place, connection)
     }
 
     /// Does a bounded number of steps.
-    pub(super) fn steps(&self, token: Token, slot: &Slot, connection: &mut Connection, tally: &Tally) -> Outcome {
+    fn steps(&self, place: Place<'_>, connection: &mut Connection) -> Progress {
         for _ in 0..TURN {
-            match self.step(token, slot, connection, tally) {
+            match self.step(place, connection) {
                 Ok(Step::Again) => {}
-                Ok(Step::Park) => return self.park(token, slot, connection),
-                Err(reason) => {
-                    self.close(token, slot, connection, reason);
-                    return Outcome::Closed;
-                }
+                Ok(Step::Wait) => return Progress::Waiting,
+                Err(reason) => return Progress::Over(reason),
             }
         }
-        Outcome::Yield
+        Progress::More
     }
 
-    fn step(&self, token: Token, slot: &Slot, connection: &mut Connection, tally: &Tally) -> Result<Step, CloseReason> {
+    /// Gives an owned client its notice, unless something of it is still to be answered: then its next turn does.
+    pub(crate) fn drain(&self, place: Place<'_>, connection: &mut Connection) -> Progress {
+        match connection.stage {
+            _ if connection.notified => return Progress::More,
+            Stage::New | Stage::Serving => {}
+            Stage::Closing(_) | Stage::Lingering(..) => return Progress::More,
+        }
+        if !connection.hungry && !connection.input().is_empty() {
+            return Progress::More;
+        }
+        let told = match connection.flush().and_then(|sent| if sent { connection.fill() } else { Ok(Fill::Nothing) }) {
+            Ok(Fill::Bytes | Fill::Ended) => return Progress::More,
+            // The notice comes behind the reply that it does not read.
+            Ok(Fill::Nothing) if !connection.output().is_empty() => return Progress::More,
+            Ok(Fill::Nothing) => {
+                connection.stage = Stage::Serving;
+                self.notify_settled(place, connection)
+            }
+            Err(error) => Err(error.into()),
+        };
+        self.after_notice(place, connection, told)
+    }
+
+    /// Gives a client that came after the shutdown began its notice, and nothing else.
+    pub(crate) fn tell(&self, place: Place<'_>, connection: &mut Connection) -> Progress {
+        connection.stage = Stage::Serving;
+        let told = self.notify(place, connection);
+        self.after_notice(place, connection, told)
+    }
+
+    fn after_notice(&self, place: Place<'_>, connection: &mut Connection, told: Result<(), CloseReason>) -> Progress {
+        match told {
+            // The service keeps it: what it does next is its next turn's.
+            Ok(()) if matches!(connection.stage, Stage::Serving) && connection.notified => Progress::More,
+            Ok(()) => self.steps(place, connection),
+            Err(reason) => Progress::Over(reason),
+        }
+    }
+
+    /// Moves on a waiting connection whose deadline has come.
+    pub(crate) fn expire(&self, place: Place<'_>, connection: &mut Connection) -> Progress {
+        if connection.settles.is_some() {
+            return self.drain(place, connection);
+        }
+        let wait = connection.wait();
+        if matches!(connection.stage, Stage::Lingering(..)) {
+            Progress::Over(connection.planned_end())
+        } else if wait == Wait::Idle && matches!(connection.fill(), Ok(Fill::Bytes | Fill::Ended)) {
+            // It has spoken just now, and nobody has had the time to listen.
+            Progress::More
+        } else {
+            Progress::Over(CloseReason::TimedOut(wait))
+        }
+    }
+
+    fn step(&self, place: Place<'_>, connection: &mut Connection) -> Result<Step, CloseReason> {
         if !connection.flush()? {
-            return Ok(Step::Park);
+            return Ok(Step::Wait);
         }
         match connection.stage {
-            Stage::New => self.open(token, connection),
-            Stage::Serving => self.serve(token, slot, connection, tally),
+            Stage::New => self.open(place, connection),
+            Stage::Serving => self.serve(place, connection),
             Stage::Closing(_) if connection.has_ended() => Err(connection.planned_end()),
             Stage::Closing(_) => {
                 connection.finish_sending()?;
@@ -70,43 +146,37 @@ impl Engine {
                 connection.stage = Stage::Lingering(connection.planned_end(), until);
                 Ok(Step::Again)
             }
-            Stage::Lingering(..) if !connection.readable => Ok(Step::Park),
+            Stage::Lingering(..) if !connection.readable => Ok(Step::Wait),
             Stage::Lingering(..) => match connection.discard() {
                 Ok(Fill::Bytes) => Ok(Step::Again),
-                Ok(Fill::Nothing) => Ok(Step::Park),
+                Ok(Fill::Nothing) => Ok(Step::Wait),
                 // The client has closed too, or is gone: either way it ended as was planned.
                 Ok(Fill::Ended) | Err(_) => Err(connection.planned_end()),
             },
         }
     }
 
-    fn open(&self, token: Token, connection: &mut Connection) -> Result<Step, CloseReason> {
+    fn open(&self, place: Place<'_>, connection: &mut Connection) -> Result<Step, CloseReason> {
         connection.stage = Stage::Serving;
-        self.call(connection, |host, connection| host.open(token.into(), connection))?;
+        self.call(connection, |host, connection| host.open(place.session, connection))?;
         Ok(Step::Again)
     }
 
-    fn serve(
-        &self,
-        token: Token,
-        slot: &Slot,
-        connection: &mut Connection,
-        tally: &Tally,
-    ) -> Result<Step, CloseReason> {
+    fn serve(&self, place: Place<'_>, connection: &mut Connection) -> Result<Step, CloseReason> {
         if connection.settles.is_some_and(|tick| !tick.reached(self.context.clock.now())) {
             // What arrives in the quiet time before the notice is looked at when that time is over.
-            return Ok(Step::Park);
+            return Ok(Step::Wait);
         }
-        if (connection.hungry || connection.input().is_empty()) && !self.receive(token, slot, connection)? {
+        if (connection.hungry || connection.input().is_empty()) && !self.receive(place, connection)? {
             let waits = matches!(connection.stage, Stage::Serving) && connection.output().is_empty();
-            return Ok(if waits { Step::Park } else { Step::Again });
+            return Ok(if waits { Step::Wait } else { Step::Again });
         }
         let before = connection.input().bytes().len();
-        let flow = self.call(connection, |host, connection| host.serve(token.into(), connection))?;
+        let flow = self.call(connection, |host, connection| host.serve(place.session, connection))?;
         let took = connection.input().bytes().len() < before;
         let progress = took || !connection.output().is_empty();
         // Counted before the reply goes out, so that whoever has the reply finds it counted.
-        tally.add(u64::from(took));
+        place.tally.add(u64::from(took));
         if flow == Flow::Close {
             connection.stage = Stage::Closing(self.reason(connection));
             return Ok(Step::Again);
@@ -127,7 +197,7 @@ impl Engine {
     }
 
     /// Gets more input. False when there is none: the connection is to be parked, or has its notice now.
-    fn receive(&self, token: Token, slot: &Slot, connection: &mut Connection) -> Result<bool, CloseReason> {
+    fn receive(&self, place: Place<'_>, connection: &mut Connection) -> Result<bool, CloseReason> {
         if connection.input().has_ended() {
             // Everything before the end was served.
             return match connection.input().is_empty() {
@@ -137,13 +207,13 @@ impl Engine {
         }
         let filled = if connection.readable { connection.fill()? } else { Fill::Nothing };
         // A short count says that all was received, unless the end of input is behind it.
-        connection.readable |= filled == Fill::Bytes && slot.hangup.load(Ordering::Relaxed);
+        connection.readable |= filled == Fill::Bytes && place.hangup.load(Ordering::Relaxed);
         match filled {
             Fill::Bytes => Ok(true),
-            Fill::Ended => self.receive(token, slot, connection),
+            Fill::Ended => self.receive(place, connection),
             Fill::Nothing => {
                 if self.context.is_draining() && !connection.notified {
-                    self.notify_settled(token, connection)?;
+                    self.notify_settled(place, connection)?;
                 }
                 Ok(false)
             }
@@ -151,7 +221,7 @@ impl Engine {
     }
 
     /// Gives the notice, unless a reply went out a moment ago: then a little later.
-    pub(super) fn notify_settled(&self, token: Token, connection: &mut Connection) -> Result<(), CloseReason> {
+    fn notify_settled(&self, place: Place<'_>, connection: &mut Connection) -> Result<(), CloseReason> {
         let now = self.context.clock.now();
         let settled = connection.last_sent().map(|sent| sent.after(NOTICE_GAP));
         match settled {
@@ -159,15 +229,15 @@ impl Engine {
                 connection.settles = Some(tick);
                 Ok(())
             }
-            _ => self.notify(token, connection),
+            _ => self.notify(place, connection),
         }
     }
 
     /// Gives the notice; the service decides whether the client stays.
-    pub(super) fn notify(&self, token: Token, connection: &mut Connection) -> Result<(), CloseReason> {
+    pub(super) fn notify(&self, place: Place<'_>, connection: &mut Connection) -> Result<(), CloseReason> {
         connection.settles = None;
         connection.mark_notified();
-        match self.call(connection, |host, connection| host.shutdown(token.into(), connection))? {
+        match self.call(connection, |host, connection| host.shutdown(place.session, connection))? {
             Flow::Continue => {}
             Flow::Close => connection.stage = Stage::Closing(CloseReason::Shutdown),
         }
@@ -203,47 +273,22 @@ impl Engine {
         );
     }
 
-    /// Watches the socket and sets the deadline. The slot stays owned: an edge from here on is kept.
-    fn park(&self, token: Token, slot: &Slot, connection: &mut Connection) -> Outcome {
-        let wanted = if connection.output().is_empty() { Interest::Input } else { Interest::Output };
-        if let Err(error) = self.parked.watch(&*connection, token, wanted, connection.registered) {
-            // Out of kernel memory, or beyond fs.epoll.max_user_watches.
-            self.close(token, slot, connection, CloseReason::Error(error.into()));
-            return Outcome::Closed;
-        }
-        connection.registered = Some(wanted);
-        let idle = matches!(connection.stage, Stage::Serving) && connection.wait() == Wait::Idle;
-        slot.idle.store(idle, Ordering::Relaxed);
-        if self.schedule.set(&slot.deadline, connection.deadline()) {
-            self.wake_accept_loop();
-        }
-        Outcome::Park
-    }
-
-    /// Ends an owned connection and gives its slot back.
-    pub(super) fn close(&self, token: Token, slot: &Slot, connection: &mut Connection, reason: CloseReason) {
+    /// Ends an owned connection, all but its socket. Returns what ended it in truth.
+    pub(crate) fn end(&self, session: usize, connection: &mut Connection, reason: CloseReason) -> CloseReason {
         let reason = if self.context.is_cut() { CloseReason::Forced } else { reason };
-        self.log_close(connection, &reason);
         if !connection.output().is_empty() {
             connection.abort();
         }
         let host = &self.hosts[connection.service()];
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| host.close(token.into(), &reason))) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| host.close(session, &reason))) {
             self.report_panic(&*payload, connection);
         }
-        slot.close_socket(connection);
-        self.context.counters.closed(&reason);
-        if self.slots.give_back(token) {
-            self.wake_accept_loop();
-        }
-        if self.context.is_draining() {
-            // It may have been the last one.
-            self.wake_accept_loop();
-        }
+        reason
     }
 
-    fn log_close(&self, connection: &Connection, reason: &CloseReason) {
-        let peer = connection.peer();
+    /// Logs and counts the end of a connection.
+    pub(crate) fn record(&self, peer: SocketAddr, reason: &CloseReason) {
+        self.context.counters.closed(reason);
         let line = match reason {
             CloseReason::TimedOut(_) => "timed out",
             CloseReason::Reset => "reset connection",

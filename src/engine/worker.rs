@@ -16,8 +16,8 @@ use threadpool::ThreadPool;
 
 use super::Engine;
 use super::queue::{Bring, Job, Token};
+use super::settle::Outcome;
 use super::state::{Edge, Release};
-use super::turn::Outcome;
 use crate::config::EVENTS;
 use crate::error::Error;
 use crate::fmt::error;
@@ -148,7 +148,11 @@ impl Engine {
     /// Gives a slot its turn. Returns it if it has more to do.
     fn serve_slot(&self, worker: usize, token: Token) -> Option<Token> {
         let slot = self.slots.get(token);
-        let outcome = self.turn(token, slot, &mut slot.connection(), &self.served[worker]);
+        let outcome = {
+            let mut connection = slot.connection();
+            let progress = self.driver.turn(slot.place(token, &self.served[worker]), &mut connection);
+            self.settle(token, slot, &mut connection, progress)
+        };
         match outcome {
             Outcome::Closed => None,
             Outcome::Yield => Some(token),

@@ -98,7 +98,7 @@ impl Server {
     fn turn_away(&self, socket: TcpStream, service: usize) {
         let text = match self.ladder.phase {
             Phase::Running => BUSY,
-            _ => self.engine.hosts[service].notice(),
+            _ => self.engine.driver.hosts[service].notice(),
         };
         self.engine.context.counters.refused.add(1);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
