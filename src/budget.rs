@@ -18,6 +18,12 @@ const PROGRAM: u64 = 3 * 1024 * 1024;
 /// Bytes of bookkeeping per connection beside its buffers and sessions, rounded up.
 const SLOT: u64 = 512;
 
+/// Descriptors that a forking server has beside: the two events that its children add to.
+const FORKING_DESCRIPTORS: u64 = 2;
+/// What a child process does not share with its parent: the pages of stack, heap and data that it writes to, its
+/// page tables and its place in the kernel. Rounded up.
+const CHILD: u64 = 256 * 1024;
+
 /// The most that a server with given [`Limits`] uses. The kernel's own socket buffers are not in it: those are
 /// bounded by `net.ipv4.tcp_mem`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +31,7 @@ const SLOT: u64 = 512;
 pub struct Budget {
     /// File descriptors, those that are open already included.
     pub descriptors: u64,
-    /// Bytes of workers' stacks.
+    /// Bytes of workers' stacks; of a forking server's children, all that is theirs beside buffers.
     pub stacks: u64,
     /// Bytes of connections' buffers.
     pub buffers: u64,
@@ -48,6 +54,21 @@ impl Budget {
             buffers,
             tables,
             memory: PROGRAM + stacks + buffers + tables,
+        }
+    }
+
+    /// The budget of one process per connection. Descriptors are the parent's: it needs no more than one of its
+    /// clients, and a child no more than its parent.
+    pub(crate) fn forking(limits: &Limits, listeners: usize, session: usize, children: usize) -> Budget {
+        let alone = Limits { workers: 0, connections: 1, ..limits.clone() };
+        let one = Budget::new(&alone, listeners, session);
+        let (stacks, buffers) = (children as u64 * CHILD, children as u64 * one.buffers);
+        Budget {
+            descriptors: one.descriptors + FORKING_DESCRIPTORS,
+            stacks,
+            buffers,
+            tables: one.tables,
+            memory: PROGRAM + stacks + buffers + one.tables,
         }
     }
 
@@ -107,6 +128,14 @@ mod tests {
         assert_eq!(budget.buffers, 128 * 8192);
         assert_eq!(budget.memory, PROGRAM + budget.stacks + budget.buffers + budget.tables);
         assert!(budget.descriptors > 128 + 2);
+    }
+
+    #[test]
+    fn the_budget_of_processes_grows_with_their_number_but_its_descriptors_do_not() {
+        let [one, fifty] = [1, 50].map(|children| Budget::forking(&Limits::default(), 2, 8, children));
+        assert_eq!(fifty.descriptors, one.descriptors);
+        assert_eq!((fifty.stacks, fifty.buffers), (50 * CHILD, 50 * 8192));
+        assert_eq!(fifty.memory, PROGRAM + fifty.stacks + fifty.buffers + fifty.tables);
     }
 
     #[test]

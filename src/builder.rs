@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::Budget;
-use crate::config::{LISTENERS, Limits, WhenFull};
+use crate::config::{CHILDREN, LISTENERS, Limits, WhenFull};
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::engine::listener::Listener;
 use crate::error::Error;
+use crate::fork::Children;
 use crate::server::Server;
 use crate::server::control::Control;
 use crate::service::{Host, Hosted, Service};
@@ -24,6 +25,7 @@ pub struct Builder {
     listeners: Vec<Wanted>,
     signals: bool,
     control: Option<PathBuf>,
+    children: Option<usize>,
 }
 
 struct Wanted {
@@ -45,6 +47,7 @@ impl Builder {
             listeners: vec![],
             signals: false,
             control: None,
+            children: None,
         };
         builder.service(service)
     }
@@ -130,6 +133,22 @@ impl Builder {
         self
     }
 
+    /// Serves each connection in a process of its own, at most that many at once; no worker is started.
+    ///
+    /// A service that crashes, leaks or is killed costs its own connection only; in return a connection costs a
+    /// `fork(2)` and up to 256 KiB. The timeouts, the notice and the grace time hold as ever, and a child is
+    /// killed together with its parent, however that ends. When all processes are taken,
+    /// [`when_full`](Builder::when_full) decides; [`WhenFull::Shed`] cannot, for the server does not see who is idle.
+    /// Requests that a child serves are counted when it ends.
+    ///
+    /// [`Server::run`] must then be called while the process has one thread. The server handles SIGCHLD, reaps
+    /// every child of the process, and makes those it starts ignore the signals of
+    /// [`handle_signals`](Builder::handle_signals), which are for it to hear.
+    pub fn forking(mut self, max_children: usize) -> Builder {
+        self.children = Some(max_children);
+        self
+    }
+
     /// What the server will use at most.
     ///
     /// # Errors
@@ -140,9 +159,33 @@ impl Builder {
             return Err(Error::TooManyListeners(self.listeners.len()));
         }
         let session = self.hosts.iter().map(|host| host.session_size()).sum();
-        let budget = Budget::new(&self.limits, self.listeners.len(), session);
+        let budget = match self.children {
+            None => Budget::new(&self.limits, self.listeners.len(), session),
+            Some(children) => {
+                self.check_forking(children)?;
+                Budget::forking(&self.limits, self.listeners.len(), session, children)
+            }
+        };
         budget.claim()?;
         Ok(budget)
+    }
+
+    fn check_forking(&self, children: usize) -> Result<(), Error> {
+        if !CHILDREN.contains(&children) {
+            let expected = format!("{} to {}", CHILDREN.start(), CHILDREN.end());
+            return Err(Error::Limit { name: "max-children", value: children.to_string(), expected });
+        }
+        if self.limits.when_full == WhenFull::Shed {
+            let reason = "the server does not see which client is idle; choose wait or reject";
+            return Err(Error::Forking { what: "shedding idle clients".into(), reason });
+        }
+        match self.hosts.iter().position(|host| host.shares_state()) {
+            Some(index) => Err(Error::Forking {
+                what: format!("the service {}", self.names[index]),
+                reason: "its clients share what it keeps, and each process would have its own copy",
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Checks the limits, allocates everything, and binds. Clients can connect from here on; they are served
@@ -155,10 +198,7 @@ impl Builder {
             return Err(Error::NoListener);
         }
         self.budget()?;
-        let signals = match self.signals {
-            true => Some(Server::route_signals()?),
-            false => None,
-        };
+        let signals = Server::route_signals(self.signals, self.children.is_some())?;
         let names = self.names;
         let bind = |wanted: Wanted| {
             let service = wanted.service;
@@ -176,8 +216,14 @@ impl Builder {
             Some(path) => Some(Control::bind(&path).map_err(|source| Error::Control { path, source })?),
             None => None,
         };
-        let context = Arc::new(Context::new(self.limits)?);
-        let engine = Engine::new(context, self.hosts.into_boxed_slice())?;
-        Server::new(engine, listeners, names, signals, control)
+        let limits = match self.children {
+            None => self.limits,
+            // Nothing of the pool is allocated.
+            Some(_) => Limits { workers: 0, connections: 0, queue: 1, ..self.limits },
+        };
+        let context = Arc::new(Context::new(limits)?);
+        let children = self.children.map(|limit| Children::new(&context, limit));
+        let engine = Engine::new(context, self.hosts.into_boxed_slice(), self.children)?;
+        Server::new(engine, listeners, names, signals, control, children)
     }
 }

@@ -14,6 +14,8 @@ pub const WORKERS: RangeInclusive<usize> = 1..=64;
 pub const QUEUE: RangeInclusive<usize> = 1..=1_024;
 /// Open connections. The ready queue has room for every one of them, which is what bounds it.
 pub const CONNECTIONS: RangeInclusive<usize> = 1..=16_384;
+/// Child processes of a forking server.
+pub const CHILDREN: RangeInclusive<usize> = 1..=1_024;
 /// Bytes of each connection's input and of its output buffer. Below 64 the engine's own texts would not fit.
 pub const BUFFER: RangeInclusive<usize> = 64..=1_048_576;
 /// Bytes of each worker's stack. glibc asks for at least 16 KiB; debug builds need more.

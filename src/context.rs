@@ -1,8 +1,10 @@
 //! What every connection, worker and the accept loop share: the limits, the clock, the counters, and whether
 //! the server is draining.
 
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::clock::Clock;
@@ -18,7 +20,10 @@ pub(crate) struct Context {
     draining: AtomicBool,
     /// The grace time is over: whatever ends now was ended by the server.
     cut: AtomicBool,
-    /// Readable from the start of the shutdown on, so that a stream handler that waits for its client wakes.
+    /// This process follows the shutdown of its parent.
+    followed: AtomicBool,
+    /// Readable from the start of the shutdown on, so that a stream handler that waits for its client wakes, and
+    /// so does every child process: they share it.
     pub(crate) drain: EventFd,
 }
 
@@ -31,13 +36,27 @@ impl Context {
             clock: Clock::start(),
             counters,
             draining: AtomicBool::new(false),
+            followed: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             drain,
         })
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.draining.load(Ordering::Acquire) || (self.followed.load(Ordering::Relaxed) && self.has_drain())
+    }
+
+    /// Whether the parent has raised the event; remembered, so that it is asked no more.
+    fn has_drain(&self) -> bool {
+        let mut fds = [PollFd::new(self.drain.as_fd(), PollFlags::POLLIN)];
+        let raised = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0);
+        self.draining.store(raised, Ordering::Release);
+        raised
+    }
+
+    /// For a child process: its copy of the flag says nothing any more, the shared event does.
+    pub(crate) fn follow(&self) {
+        self.followed.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_cut(&self) -> bool {

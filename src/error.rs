@@ -59,6 +59,15 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// What was asked for cannot be had with one process per connection.
+    Forking {
+        /// What it is.
+        what: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A forking server was to run in a process with more than one thread.
+    Threaded(u64),
     /// A descriptor that the engine itself needs could not be made.
     Setup {
         /// What was being made.
@@ -113,6 +122,12 @@ impl fmt::Display for Error {
             ),
             Error::Threads { workers, source } => {
                 write!(f, "cannot start {workers} workers: {source}; lower the number of workers or their stack size")
+            }
+            Error::Forking { what, reason } => {
+                write!(f, "{what} cannot be had with one process per connection: {reason}")
+            }
+            Error::Threaded(threads) => {
+                write!(f, "the process has {threads} threads, but can be forked only while it has one")
             }
             Error::Setup { step, source } => write!(f, "cannot {step}: {source}"),
             Error::Accept { address, source } => write!(f, "cannot accept on {address} any more: {source}"),

@@ -77,6 +77,7 @@ mod context;
 mod engine;
 mod error;
 mod fmt;
+mod fork;
 mod server;
 mod service;
 pub mod services;

@@ -1,4 +1,7 @@
-//! The self-pipe: signals become bytes that the accept loop polls for, and the only `unsafe` of the crate.
+//! Signals and processes: what needs `unsafe`, and nothing else of the crate does.
+//!
+//! The self-pipe turns signals into bytes that the accept loop polls for. [`Signals::fork`] makes a process that
+//! has no part in it and that cannot outlive its parent.
 //!
 //! The handler does what signal-safety(7) allows and nothing else: it saves errno, writes the signal's number
 //! with one write(2) to a non-blocking pipe, and restores errno. A full pipe is silent: it holds thousands of
@@ -8,13 +11,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use nix::unistd::{pipe2, read, write};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2, read, write};
 
 /// The writing end for the handler; -1 before there is one.
 static WRITER: AtomicI32 = AtomicI32::new(-1);
@@ -32,7 +38,10 @@ extern "C" fn report(signal: i32) {
 
 /// The reading end of the process's self-pipe.
 #[derive(Debug)]
-pub(crate) struct Signals(&'static OwnedFd);
+pub(crate) struct Signals {
+    reader: &'static OwnedFd,
+    routed: SigSet,
+}
 
 impl Signals {
     /// Routes `signals` into the pipe. There is one pipe for the process, however often this is called.
@@ -46,24 +55,97 @@ impl Signals {
                 reader
             }
         };
-        let action = SigAction::new(SigHandler::Handler(report), SaFlags::SA_RESTART, SigSet::all());
+        // A child that is stopped or continued is not news.
+        let flags = SaFlags::SA_RESTART | SaFlags::SA_NOCLDSTOP;
+        let action = SigAction::new(SigHandler::Handler(report), flags, SigSet::all());
         for signal in signals {
             // SAFETY: the handler calls only async-signal-safe functions and keeps errno.
             unsafe { sigaction(*signal, &action) }?;
         }
-        Ok(Signals(reader))
+        let routed: SigSet = signals.iter().copied().collect();
+        // A program keeps the mask of the one that started it (execve(2)).
+        routed.thread_unblock()?;
+        Ok(Signals { reader, routed })
     }
 
     /// Reads signals that have arrived into `into`, oldest first, without waiting.
     pub(crate) fn read<'a>(&self, into: &'a mut [u8; 16]) -> impl Iterator<Item = Signal> + use<'a> {
-        let count = read(self.0, &mut into[..]).unwrap_or(0);
+        let count = read(self.reader, &mut into[..]).unwrap_or(0);
         into[..count].iter().filter_map(|number| Signal::try_from(i32::from(*number)).ok())
     }
+
+    /// Starts a process that runs `child` and ends with the status that it returns. Returns its id.
+    ///
+    /// The process ignores the routed signals: a terminal, or a supervisor, sends them to the whole group, and
+    /// what they ask for is the parent's to order. It gets SIGKILL when its parent is gone, however that ended.
+    /// Its memory is a copy, and no destructor runs at its end.
+    ///
+    /// # Errors
+    /// What fork(2) says, and `Unsupported` when the process has a second thread.
+    pub(crate) fn fork(&self, child: impl FnOnce() -> u8) -> io::Result<Pid> {
+        if threads()? != 1 {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let parent = getpid();
+        // Until the child has changed what they do: its handler would write into the parent's pipe.
+        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        // SAFETY: this is the only thread, as was counted just now, and only it could start another. So no lock is
+        // held by a thread that the child lacks, and the child may do whatever the parent may.
+        let forked = unsafe { fork() };
+        if matches!(forked, Ok(ForkResult::Child)) {
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.leave(parent, &mask).map(|()| child())));
+            let status = outcome.unwrap_or(Ok(STRAY)).unwrap_or(STRAY);
+            // SAFETY: ends the process. Not exit(3): that would write out what the parent has buffered, again.
+            unsafe { nix::libc::_exit(status.into()) }
+        }
+        let _ = mask.thread_set_mask();
+        match forked? {
+            ForkResult::Parent { child } => Ok(child),
+            ForkResult::Child => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Makes a new process independent of its parent's signals, but not of its parent.
+    fn leave(&self, parent: Pid, mask: &SigSet) -> nix::Result<()> {
+        set_pdeathsig(Signal::SIGKILL)?;
+        // The parent may have died before the line above: then nobody would send that signal any more.
+        if getppid() != parent {
+            return Err(Errno::ESRCH);
+        }
+        for signal in &self.routed {
+            // What the service starts and waits for must not be reaped behind its back.
+            let handler = if signal == Signal::SIGCHLD { SigHandler::SigDfl } else { SigHandler::SigIgn };
+            let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+            // SAFETY: no handler is installed; ignoring also drops what became pending since the fork.
+            unsafe { sigaction(signal, &action) }?;
+        }
+        mask.thread_set_mask()
+    }
+}
+
+/// The status of a child that could not do what it was made for.
+const STRAY: u8 = 255;
+
+/// How many threads the process has (proc(5): /proc/pid/task has a link for each, beside the usual two).
+///
+/// # Errors
+/// When /proc is not mounted.
+pub(crate) fn threads() -> io::Result<u64> {
+    let links = std::fs::metadata("/proc/self/task")?.nlink();
+    Ok(links.saturating_sub(2).saturating_sub(is_emulated().into()))
+}
+
+/// True under qemu-user, which runs a thread of its own beside the program's. It shows the program's name as
+/// /proc/self/exe, but not here.
+fn is_emulated() -> bool {
+    let program = std::fs::read_link("/proc/thread-self/exe").ok();
+    let name = program.as_ref().and_then(|path| path.file_name()?.to_str());
+    name.is_some_and(|name| name.starts_with("qemu-"))
 }
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.reader.as_fd()
     }
 }
 

@@ -76,7 +76,7 @@ macro_rules! counters {
         ///
         /// `accepted` is the sum of `open` and of every way in which a connection ends: `left`, `finished`,
         /// `timed_out_idle`, `timed_out_request`, `timed_out_write`, `resets`, `pipes`, `errors`, `too_long`,
-        /// `panics`, `shed`, `drained` and `forced`.
+        /// `panics`, `shed`, `drained`, `forced` and `killed`.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
@@ -154,12 +154,16 @@ counters! {
     drained,
     /// Connections that the end of the grace time closed.
     forced,
+    /// Connections whose process was killed, or crashed (forking server).
+    killed,
     /// Shutdown notices given.
     notices,
     /// Accepts that failed for a reason of the client's or the network's and were tried again.
     accept_retried,
     /// Accepts that failed for want of descriptors or memory.
     accept_exhausted,
+    /// Clients told `BUSY` because no process could be made for them (forking server).
+    fork_failed,
     /// Accepts that failed because the listener is broken.
     accept_failed,
 }
@@ -181,6 +185,7 @@ impl Counters {
             CloseReason::Shed => &self.shed,
             CloseReason::Shutdown => &self.drained,
             CloseReason::Forced => &self.forced,
+            CloseReason::Killed(_) => &self.killed,
         };
         counter.add(1);
     }

@@ -252,6 +252,11 @@ impl Connection {
         }
     }
 
+    /// True while something is to be sent, and so nothing to be received.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
     /// What it is waiting for.
     pub(crate) fn wait(&self) -> Wait {
         match (self.output.is_empty(), self.request) {

@@ -8,6 +8,7 @@
 pub(crate) mod admission;
 pub(crate) mod listener;
 mod parked;
+pub(crate) mod processes;
 mod queue;
 mod schedule;
 mod settle;
@@ -31,6 +32,7 @@ use crate::error::Error;
 use crate::service::{CloseReason, Host};
 use crate::stats::{Stats, Tally};
 use parked::Parked;
+use processes::Processes;
 use queue::{Queue, Then, Token};
 use schedule::Schedule;
 use settle::Outcome;
@@ -51,12 +53,20 @@ pub(crate) struct Engine {
     served: Box<[Tally]>,
     /// The accept loop waits for an idle connection to shed.
     idle_wanted: AtomicBool,
+    /// In a forking server, which has no slots.
+    pub(crate) processes: Option<Processes>,
 }
 
 impl Engine {
-    /// Allocates everything that the limits speak of.
-    pub(crate) fn new(context: Arc<Context>, mut hosts: Box<[Box<dyn Host>]>) -> Result<Engine, Error> {
-        hosts.iter_mut().for_each(|host| host.reserve(context.limits.connections));
+    /// Allocates everything that the limits speak of. With `children`, that is for connections that are a process
+    /// each, that many at most: there are no slots, and one session, of which each process has its own copy.
+    pub(crate) fn new(
+        context: Arc<Context>,
+        mut hosts: Box<[Box<dyn Host>]>,
+        children: Option<usize>,
+    ) -> Result<Engine, Error> {
+        let sessions = if children.is_some() { 1 } else { context.limits.connections };
+        hosts.iter_mut().for_each(|host| host.reserve(sessions));
         Ok(Engine {
             wake: event("make the accept loop's event")?,
             slots: Slots::new(&context),
@@ -66,6 +76,7 @@ impl Engine {
             served: (0..=context.limits.workers).map(|_| Tally::default()).collect(),
             idle_wanted: AtomicBool::new(false),
             driver: Driver::new(context.clone(), hosts),
+            processes: children.map(Processes::new).transpose()?,
             context,
         })
     }
@@ -76,23 +87,31 @@ impl Engine {
 
     pub(crate) fn stats(&self) -> Stats {
         let (queued, queued_max) = self.queue.lengths();
+        let elsewhere = self.processes.as_ref().map_or(0, |processes| {
+            self.context.counters.notices.add(processes.new_notices());
+            processes.total_served()
+        });
         Stats {
-            open: self.slots.open() as u64,
+            open: self.open_connections() as u64,
             parked: self.slots.iter().filter(|(_, slot)| slot.state.is_parked()).count() as u64,
             queued: queued as u64,
             queued_max: queued_max as u64,
-            served: self.served.iter().map(Tally::value).sum(),
+            served: self.served.iter().map(Tally::value).sum::<u64>() + elsewhere,
             ..self.context.counters.snapshot()
         }
     }
 
     pub(crate) fn open_connections(&self) -> usize {
-        self.slots.open()
+        self.slots.open() + self.processes.as_ref().map_or(0, Processes::running)
     }
 
     /// True when a slot is free; if not and `want` is set, the accept loop is woken when one is.
     pub(crate) fn slot_free(&self, want: bool) -> bool {
-        self.slots.has_free(want)
+        match &self.processes {
+            // SIGCHLD wakes the accept loop in any case.
+            Some(processes) => processes.has_room(),
+            None => self.slots.has_free(want),
+        }
     }
 
     /// True when one more accepted socket may wait for a worker; if not, the accept loop is woken when it may.

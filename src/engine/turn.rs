@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::worker::message;
 use crate::burst::Burst;
 use crate::config::{LINGER, NOTICE_GAP, TURN};
@@ -295,7 +297,10 @@ impl Driver {
             CloseReason::BrokenPipe => "pipe broken",
             _ => "",
         };
-        if let CloseReason::Error(error) = reason {
+        if let CloseReason::Killed(number) = reason {
+            let name = Signal::try_from(*number).map_or("an unknown signal", Signal::as_str);
+            warn!("Client {}: its process was ended by {}", Text(&peer), name);
+        } else if let CloseReason::Error(error) = reason {
             warn!("Client {}: {}", Text(&peer), Text(error));
         } else if !line.is_empty() {
             info!("Client {} {}", Text(&peer), line);

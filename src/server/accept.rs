@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, recv, send};
 
@@ -61,7 +62,9 @@ impl Server {
                 Ok((socket, peer)) => {
                     self.listeners[index].backoff.reset();
                     self.listeners[index].resumes = None;
-                    self.receive_client(index, verdict, socket, peer);
+                    if !self.receive_client(index, verdict, socket, peer) {
+                        return false;
+                    }
                 }
                 Err(error) => match classify(&error) {
                     Failure::Empty => return false,
@@ -80,22 +83,28 @@ impl Server {
         true
     }
 
-    fn receive_client(&mut self, index: usize, verdict: Verdict, socket: TcpStream, peer: SocketAddr) {
+    /// False when the listener is to be left alone.
+    fn receive_client(&mut self, index: usize, verdict: Verdict, socket: TcpStream, peer: SocketAddr) -> bool {
         let service = self.listeners[index].service;
         if verdict == Verdict::Reject {
-            return self.turn_away(socket, service);
+            self.turn_away(socket, service);
+            return true;
         }
         if verdict == Verdict::Shed {
             self.engine.shed();
         }
         info!("Starting connection from {}", Text(&peer));
+        if self.children.is_some() {
+            return self.fork(index, socket, peer);
+        }
         if let Some(socket) = self.engine.admit(socket, peer, service) {
             self.turn_away(socket, service);
         }
+        true
     }
 
     /// Tells a client that there is no place for it, and closes.
-    fn turn_away(&self, socket: TcpStream, service: usize) {
+    pub(super) fn turn_away(&self, socket: TcpStream, service: usize) {
         let text = match self.ladder.phase {
             Phase::Running => BUSY,
             _ => self.engine.driver.hosts[service].notice(),
@@ -118,6 +127,11 @@ impl Server {
         }
         self.reserve = open_reserve().ok();
         let wait = self.listeners[index].backoff.next();
+        self.pause(index, wait, error);
+    }
+
+    /// Leaves a listener alone for a while.
+    pub(super) fn pause(&mut self, index: usize, wait: Duration, error: &io::Error) {
         self.listeners[index].resumes = Some(self.now().after(wait));
         if let Some(left_out) = self.accept_lines.event() {
             let address = &self.listeners[index].address;

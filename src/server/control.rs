@@ -65,7 +65,8 @@ impl std::fmt::Display for Refusal {
 #[derive(Debug)]
 pub(crate) struct Control {
     listener: UnixListener,
-    path: PathBuf,
+    /// Removed at the end, by the process that made it.
+    path: Option<PathBuf>,
     clients: Fixed<Client, CONTROL_CLIENTS>,
 }
 
@@ -92,7 +93,12 @@ impl Control {
         // Between bind and listen nobody can connect, so nobody gets in before the mode is set.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         listen(&socket, Backlog::new(CONTROL_CLIENTS as i32)?)?;
-        Ok(Control { listener: UnixListener::from(socket), path: path.into(), clients: Fixed::new() })
+        Ok(Control { listener: UnixListener::from(socket), path: Some(path.into()), clients: Fixed::new() })
+    }
+
+    /// Closes a child process's copies.
+    pub(crate) fn leave(mut self) {
+        self.path = None;
     }
 
     /// The descriptors to be polled for input: the listener, if there is a place, and every client.
@@ -125,7 +131,9 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod accept;
 pub(crate) mod control;
+mod forking;
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -25,9 +26,9 @@ use crate::config::{ACCEPTS, BACKLOG, CONTROL_CLIENTS, LISTENERS, QUEUE_PATIENCE
 use crate::connection::poll_timeout;
 use crate::engine::Engine;
 use crate::engine::listener::Listener;
-use crate::engine::worker::Workers;
 use crate::error::Error;
 use crate::fmt::{Text, debug, info, warn};
+use crate::fork::Children;
 use crate::service::Service;
 use crate::shutdown::{Action, Ladder, Phase, Requests, ServerHandle, ShutdownReport, Trigger};
 use crate::signal::Signals;
@@ -43,6 +44,8 @@ pub struct Server {
     listeners: Vec<Listener>,
     names: Vec<String>,
     signals: Option<Signals>,
+    /// In a forking server: the processes that serve, in place of workers.
+    children: Option<Children>,
     requests: Arc<Requests>,
     control: Option<Control>,
     ladder: Ladder,
@@ -75,6 +78,7 @@ impl Server {
         names: Vec<String>,
         signals: Option<Signals>,
         control: Option<Control>,
+        children: Option<Children>,
     ) -> Result<Server, Error> {
         Ok(Server {
             ladder: Ladder::new(engine.context.limits.grace),
@@ -82,6 +86,7 @@ impl Server {
             listeners,
             names,
             signals,
+            children,
             requests: Arc::default(),
             control,
             countdown: None,
@@ -96,10 +101,13 @@ impl Server {
         })
     }
 
-    pub(crate) fn route_signals() -> Result<Signals, Error> {
-        let mut signals = STOPPING.to_vec();
-        signals.push(Signal::SIGUSR1);
-        Signals::route(&signals).map_err(Error::setup("install signal handlers"))
+    pub(crate) fn route_signals(stopping: bool, forking: bool) -> Result<Option<Signals>, Error> {
+        let mut signals = if stopping { [&STOPPING[..], &[Signal::SIGUSR1]].concat() } else { vec![] };
+        signals.extend(forking.then_some(Signal::SIGCHLD));
+        if signals.is_empty() {
+            return Ok(None);
+        }
+        Signals::route(&signals).map(Some).map_err(Error::setup("install signal handlers"))
     }
 
     /// The addresses that are really listened on, in the order in which they were given.
@@ -116,9 +124,10 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::Threads`] when the workers cannot be started, and [`Error::Accept`] when a listener broke; in
-    /// the latter case the clients were given notice and grace first.
+    /// the latter case the clients were given notice and grace first. [`Error::Threaded`] when a
+    /// [forking](crate::Builder::forking) server finds a second thread.
     pub fn run(mut self) -> Result<ShutdownReport, Error> {
-        let workers = Workers::start(&self.engine)?;
+        let workers = self.start_workers()?;
         for listener in &self.listeners {
             let (address, name) = (&listener.address, &self.names[listener.service]);
             info!("PID:{}. Server started on {} ({})", std::process::id(), Text(address), Text(name.as_str()));
@@ -138,10 +147,14 @@ impl Server {
             for index in acceptable {
                 self.accept_batch(index);
             }
-            let action = self.ladder.progress(self.now(), self.engine.open_connections(), workers.out());
-            self.act(action);
+            // Without clients and workers, or children, the last steps are one.
+            while let Some(action) =
+                self.ladder.progress(self.now(), self.engine.open_connections(), self.out(&workers))
+            {
+                self.act(Some(action));
+            }
         }
-        let report = self.report(workers.out());
+        let report = self.report(self.out(&workers));
         match self.failure {
             Some(failure) => Err(failure),
             None => Ok(report),
@@ -212,6 +225,8 @@ impl Server {
             if STOPPING.contains(&signal) {
                 let action = self.ladder.signal(signal as i32, self.now());
                 self.act(action);
+            } else if signal == Signal::SIGCHLD {
+                self.reap();
             } else {
                 // Somebody asked for it: it shall be seen at every level that shows anything.
                 warn!("{}", Text(&self.engine.stats()));
@@ -258,6 +273,9 @@ impl Server {
                 info!("Server is shutting down...");
                 self.countdown = None;
                 self.engine.cut();
+                if let Some(children) = &self.children {
+                    children.kill();
+                }
             }
             Some(Action::Finish) => self.engine.close_rest(),
             None => {}

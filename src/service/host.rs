@@ -17,6 +17,7 @@ pub(crate) trait Host: Send + Sync {
     fn close(&self, slot: usize, reason: &CloseReason);
     fn notice(&self) -> &'static [u8];
     fn is_prompt(&self) -> bool;
+    fn shares_state(&self) -> bool;
     /// Bytes that one more slot costs here.
     fn session_size(&self) -> usize;
     /// Makes room for the sessions of that many slots.
@@ -79,6 +80,10 @@ impl<S: Service> Host for Hosted<S> {
 
     fn is_prompt(&self) -> bool {
         self.service.is_prompt()
+    }
+
+    fn shares_state(&self) -> bool {
+        self.service.shares_state()
     }
 
     fn session_size(&self) -> usize {

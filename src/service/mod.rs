@@ -63,6 +63,9 @@ pub enum CloseReason {
     Shutdown,
     /// The grace time ended before the client left.
     Forced,
+    /// The process that served it was ended by this signal (forking server). Only logs and counters tell of it:
+    /// the service, too, is gone.
+    Killed(i32),
 }
 
 impl From<io::Error> for CloseReason {
@@ -131,5 +134,11 @@ pub trait Service: Send + Sync + 'static {
     /// line services.
     fn notice(&self) -> &'static [u8] {
         NOTICE.as_bytes()
+    }
+
+    /// True when what one client does must be seen by another. Such a service cannot be offered by one process
+    /// per connection ([`Builder::forking`](crate::Builder::forking)): each would have its own copy.
+    fn shares_state(&self) -> bool {
+        false
     }
 }

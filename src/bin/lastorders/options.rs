@@ -26,6 +26,8 @@ pub struct Serve {
     pub limits: Limits,
     pub log_level: LevelFilter,
     pub control: Option<PathBuf>,
+    pub fork: bool,
+    pub max_children: usize,
     pub check: bool,
 }
 
@@ -106,6 +108,21 @@ const OPTIONS: &[Opt] = &[
         value: "PATH",
         help: "answer `lastorders control` on a Unix socket",
         set: |serve, text| some_path(text).map(|path| serve.control = Some(path)),
+    },
+    Opt {
+        name: "fork",
+        value: "",
+        help: "serve each connection in a process of its own, in place of workers",
+        set: |serve, _| {
+            serve.fork = true;
+            Ok(())
+        },
+    },
+    Opt {
+        name: "max-children",
+        value: "N",
+        help: "processes that --fork may have at once, 1 to 1024 [50]",
+        set: |serve, text| number(text).map(|value| serve.max_children = value),
     },
     Opt {
         name: "log-level",
@@ -196,8 +213,15 @@ fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
         let text = if option.value.is_empty() { String::new() } else { value(&mut parser).map_err(usage)? };
         given.push((option, text));
     }
-    let mut serve =
-        Serve { tcp: vec![], limits: Limits::default(), log_level: LevelFilter::Info, control: None, check: false };
+    let mut serve = Serve {
+        tcp: vec![],
+        limits: Limits::default(),
+        log_level: LevelFilter::Info,
+        control: None,
+        fork: false,
+        max_children: 50,
+        check: false,
+    };
     for option in OPTIONS {
         let mine = given.iter().filter(|(other, _)| other.name == option.name);
         let mut source = format!("--{}", option.name);

@@ -31,10 +31,11 @@ fn builder(serve: &Serve) -> Result<Builder, Failure> {
     }
     let builder = builder.ok_or_else(|| Failure::Usage("no address to listen on".into()))?;
     let builder = builder.limits(serve.limits.clone());
-    Ok(match &serve.control {
+    let builder = match &serve.control {
         Some(path) => builder.control(path),
         None => builder,
-    })
+    };
+    Ok(if serve.fork { builder.forking(serve.max_children) } else { builder })
 }
 
 fn failure(error: Error) -> Failure {
@@ -42,6 +43,7 @@ fn failure(error: Error) -> Failure {
         Error::Limit { name, value, expected } => {
             Failure::Usage(format!("--{name} {value} is out of range; choose {expected}"))
         }
+        Error::Forking { .. } => Failure::Usage(format!("--fork: {error}")),
         other => Failure::Run(other.to_string()),
     }
 }
