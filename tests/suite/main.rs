@@ -9,6 +9,8 @@ mod daemon;
 mod deadlines;
 mod examples;
 mod fairness;
+mod fork;
+mod fork_shutdown;
 mod full;
 mod panics;
 mod shutdown;
