@@ -8,6 +8,7 @@ mod control;
 mod logging;
 mod options;
 mod serve;
+mod values;
 
 use std::process::ExitCode;
 
