@@ -266,10 +266,10 @@ impl Connection {
         }
     }
 
-    /// When the wait ends, if it has an end: while draining, the grace time ends a lingering one.
+    /// When the wait ends, if it has an end: whoever had the notice has until the end of the grace time.
     pub(crate) fn deadline(&self) -> Option<Tick> {
         match (&self.stage, self.settles) {
-            (Stage::Lingering(..), _) if self.is_draining() => None,
+            (Stage::Lingering(CloseReason::Shutdown, _), _) => None,
             (Stage::Lingering(_, until), _) => Some(*until),
             (_, Some(settles)) => Some(settles),
             _ => Some(self.deadline_of(self.wait())),
