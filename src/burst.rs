@@ -1,4 +1,4 @@
-//! Log lines for what may happen thousands of times a second: one for each burst, with a count of the rest.
+//! Log lines for what may happen thousands of times a second: the first of each burst, with a count of the rest.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,8 +9,9 @@ const QUIET: Duration = Duration::from_secs(1);
 /// Decides which events of one kind get a line.
 #[derive(Debug)]
 pub(crate) struct Burst {
-    /// Within a burst, one line per this long.
+    /// Within a burst, so many lines per this long.
     repeat: Duration,
+    lines: u32,
     state: Mutex<Option<State>>,
 }
 
@@ -18,12 +19,20 @@ pub(crate) struct Burst {
 struct State {
     event: Instant,
     line: Instant,
+    /// Lines that may still follow the one at `line`.
+    spare: u32,
     left_out: u64,
 }
 
 impl Burst {
+    /// One line per `repeat`.
     pub(crate) const fn new(repeat: Duration) -> Burst {
-        Burst { repeat, state: Mutex::new(None) }
+        Burst::of_lines(1, repeat)
+    }
+
+    /// That many lines, at least one, per `repeat`.
+    pub(crate) const fn of_lines(lines: u32, repeat: Duration) -> Burst {
+        Burst { repeat, lines, state: Mutex::new(None) }
     }
 
     /// Counts an event. `Some(n)` when it gets a line, n events having gone without one before it.
@@ -36,12 +45,20 @@ impl Burst {
         match &mut *state {
             Some(last) if now - last.event < QUIET && now - last.line < self.repeat => {
                 last.event = now;
-                last.left_out += 1;
-                None
+                match last.spare.checked_sub(1) {
+                    Some(spare) => {
+                        last.spare = spare;
+                        Some(0)
+                    }
+                    None => {
+                        last.left_out += 1;
+                        None
+                    }
+                }
             }
             slot => {
                 let left_out = slot.as_ref().map_or(0, |last| last.left_out);
-                *slot = Some(State { event: now, line: now, left_out: 0 });
+                *slot = Some(State { event: now, line: now, spare: self.lines.saturating_sub(1), left_out: 0 });
                 Some(left_out)
             }
         }
@@ -66,5 +83,14 @@ mod tests {
         for step in 1..121 {
             assert_eq!(at(60_000 + step * 500).is_some(), step == 120, "one a minute within a burst");
         }
+    }
+
+    #[test]
+    fn the_first_few_of_a_burst_may_have_a_line_each() {
+        let burst = Burst::of_lines(3, Duration::from_secs(1));
+        let start = Instant::now();
+        let at = |millis| burst.event_at(start + Duration::from_millis(millis));
+        assert_eq!([at(0), at(1), at(2), at(3), at(999)], [Some(0), Some(0), Some(0), None, None]);
+        assert_eq!([at(1_000), at(1_001), at(1_002), at(1_003)], [Some(2), Some(0), Some(0), None]);
     }
 }

@@ -20,6 +20,10 @@ pub const CHILDREN: RangeInclusive<usize> = 1..=1_024;
 pub const BUFFER: RangeInclusive<usize> = 64..=1_048_576;
 /// Bytes of each worker's stack. glibc asks for at least 16 KiB; debug builds need more.
 pub const STACK: RangeInclusive<usize> = 65_536..=8_388_608;
+/// Entries of a [`Kv`](crate::services::Kv) store. A million of them take 64 MiB before they hold a byte.
+pub const KV_ENTRIES: RangeInclusive<usize> = 1..=1_048_576;
+/// Bytes of keys and values in a [`Kv`](crate::services::Kv) store: more belongs into a database.
+pub const KV_BYTES: RangeInclusive<usize> = 64..=67_108_864;
 /// The longest timeout. Deadlines are 32-bit milliseconds, so it must stay far below 24 days.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
 /// Listening sockets of one server: the poll set lives on the stack.
@@ -47,6 +51,9 @@ pub(crate) const NOTICE_GAP: Duration = Duration::from_millis(20);
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(50);
 /// How long a full ready queue is given to empty before `--when-full` is applied to new clients.
 pub(crate) const QUEUE_PATIENCE: Duration = Duration::from_millis(100);
+/// Log lines per second for clients that ended badly in one and the same way: enough to see who, too few to fill
+/// a flash chip.
+pub(crate) const FAREWELLS: u32 = 10;
 /// Time that workers have to come home once every connection is closed.
 pub(crate) const WORKERS_HOME: Duration = Duration::from_secs(1);
 /// Clients of the control socket at a time.

@@ -2,10 +2,11 @@
 //!
 //! One stage, one file: [`listener`] binds and accepts, [`admission`] decides, [`slots`] holds the connections
 //! and [`state`] says whose they are, [`queue`] says what is next, [`parked`] waits for the silent ones,
-//! [`schedule`] for their deadlines, [`turn`] serves one, [`settle`] lets go of it, and [`worker`] runs it all on
-//! the pool.
+//! [`schedule`] for their deadlines, [`turn`] serves one, [`settle`] lets go of it, [`farewell`] logs its end, and
+//! [`worker`] runs it all on the pool.
 
 pub(crate) mod admission;
+mod farewell;
 pub(crate) mod listener;
 mod parked;
 pub(crate) mod processes;

@@ -11,14 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
+use super::farewell::Farewells;
 use super::worker::message;
 use crate::burst::Burst;
 use crate::config::{LINGER, NOTICE_GAP, TURN};
 use crate::connection::{Connection, Fill, Stage};
 use crate::context::Context;
-use crate::fmt::{Text, error, info, warn};
+use crate::fmt::{Text, error};
 use crate::service::{CloseReason, Flow, Host, Wait};
 use crate::stats::Tally;
 
@@ -54,11 +53,12 @@ pub(crate) struct Driver {
     pub(crate) hosts: Box<[Box<dyn Host>]>,
     context: Arc<Context>,
     panic_lines: Burst,
+    farewells: Farewells,
 }
 
 impl Driver {
     pub(super) fn new(context: Arc<Context>, hosts: Box<[Box<dyn Host>]>) -> Driver {
-        Driver { hosts, context, panic_lines: Burst::new(Duration::from_secs(60)) }
+        Driver { hosts, context, panic_lines: Burst::new(Duration::from_secs(60)), farewells: Farewells::default() }
     }
 
     /// Serves what waits on an owned connection.
@@ -291,20 +291,6 @@ impl Driver {
     /// Logs and counts the end of a connection.
     pub(crate) fn record(&self, peer: SocketAddr, reason: &CloseReason) {
         self.context.counters.closed(reason);
-        let line = match reason {
-            CloseReason::TimedOut(_) => "timed out",
-            CloseReason::Reset => "reset connection",
-            CloseReason::BrokenPipe => "pipe broken",
-            _ => "",
-        };
-        if let CloseReason::Killed(number) = reason {
-            let name = Signal::try_from(*number).map_or("an unknown signal", Signal::as_str);
-            warn!("Client {}: its process was ended by {}", Text(&peer), name);
-        } else if let CloseReason::Error(error) = reason {
-            warn!("Client {}: {}", Text(&peer), Text(error));
-        } else if !line.is_empty() {
-            info!("Client {} {}", Text(&peer), line);
-        }
-        info!("Closing connection from {}", Text(&peer));
+        self.farewells.log(peer, reason);
     }
 }

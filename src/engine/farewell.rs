@@ -1,0 +1,71 @@
+//! The log lines at a connection's end: why, if it ended badly, and that it is closed.
+//!
+//! A client that went away in the middle of things is an event, not a fault, and clients can cause thousands a
+//! second: each cause gets a few lines a second, and how many were left out.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::burst::Burst;
+use crate::config::FAREWELLS;
+use crate::fmt::{Text, info, warn};
+use crate::service::CloseReason;
+
+#[derive(Debug)]
+pub(super) struct Farewells {
+    timeouts: Burst,
+    resets: Burst,
+    pipes: Burst,
+    errors: Burst,
+}
+
+impl Default for Farewells {
+    fn default() -> Farewells {
+        let burst = || Burst::of_lines(FAREWELLS, Duration::from_secs(1));
+        Farewells { timeouts: burst(), resets: burst(), pipes: burst(), errors: burst() }
+    }
+}
+
+impl Farewells {
+    pub(super) fn log(&self, peer: SocketAddr, reason: &CloseReason) {
+        match reason {
+            CloseReason::TimedOut(_) => self.tell(&self.timeouts, peer, "timed out"),
+            CloseReason::Reset => self.tell(&self.resets, peer, "reset connection"),
+            CloseReason::BrokenPipe => self.tell(&self.pipes, peer, "pipe broken"),
+            CloseReason::Killed(number) => {
+                if let Some(count) = self.errors.event() {
+                    let name = Signal::try_from(*number).map_or("an unknown signal", Signal::as_str);
+                    warn!("Client {}: its process was ended by {}{}", Text(&peer), name, Text(&LeftOut(count)));
+                }
+            }
+            CloseReason::Error(error) => {
+                if let Some(count) = self.errors.event() {
+                    warn!("Client {}: {}{}", Text(&peer), Text(error), Text(&LeftOut(count)));
+                }
+            }
+            _ => {}
+        }
+        info!("Closing connection from {}", Text(&peer));
+    }
+
+    fn tell(&self, cause: &Burst, peer: SocketAddr, line: &'static str) {
+        if let Some(count) = cause.event() {
+            info!("Client {} {}{}", Text(&peer), line, Text(&LeftOut(count)));
+        }
+    }
+}
+
+/// How many lines of the same cause were left out since the last one.
+struct LeftOut(u64);
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} before it not logged)"),
+        }
+    }
+}
