@@ -35,19 +35,20 @@ pub struct Budget {
     pub stacks: u64,
     /// Bytes of connections' buffers.
     pub buffers: u64,
-    /// Bytes of slots, sessions and the queue.
+    /// Bytes of slots, sessions, the queue, and what services hold.
     pub tables: u64,
     /// Bytes in all, the program included.
     pub memory: u64,
 }
 
 impl Budget {
-    /// The budget of `limits` with that many listeners, and sessions of `session` bytes per connection.
-    pub(crate) fn new(limits: &Limits, listeners: usize, session: usize) -> Budget {
+    /// The budget of `limits` with that many listeners, and sessions of `session` bytes per connection, and
+    /// services that hold `held` bytes.
+    pub(crate) fn new(limits: &Limits, listeners: usize, session: usize, held: usize) -> Budget {
         let connections = limits.connections as u64;
         let stacks = (limits.workers * limits.stack) as u64;
         let buffers = connections * 2 * limits.buffer as u64;
-        let tables = connections * (SLOT + session as u64) + READY as u64 * 2;
+        let tables = connections * (SLOT + session as u64) + READY as u64 * 2 + held as u64;
         Budget {
             descriptors: open_descriptors() + ENGINE_DESCRIPTORS + SPARE_DESCRIPTORS + listeners as u64 + connections,
             stacks,
@@ -59,9 +60,15 @@ impl Budget {
 
     /// The budget of one process per connection. Descriptors are the parent's: it needs no more than one of its
     /// clients, and a child no more than its parent.
-    pub(crate) fn forking(limits: &Limits, listeners: usize, session: usize, children: usize) -> Budget {
+    pub(crate) fn forking(
+        limits: &Limits,
+        listeners: usize,
+        session: usize,
+        children: usize,
+        held: usize,
+    ) -> Budget {
         let alone = Limits { workers: 0, connections: 1, ..limits.clone() };
-        let one = Budget::new(&alone, listeners, session);
+        let one = Budget::new(&alone, listeners, session, held);
         let (stacks, buffers) = (children as u64 * CHILD, children as u64 * one.buffers);
         Budget {
             descriptors: one.descriptors + FORKING_DESCRIPTORS,
@@ -125,16 +132,17 @@ mod tests {
 
     #[test]
     fn the_budget_adds_up() {
-        let budget = Budget::new(&Limits::default(), 2, 8);
+        let budget = Budget::new(&Limits::default(), 2, 8, 1_000);
         assert_eq!(budget.stacks, 4 * 128 * 1024);
         assert_eq!(budget.buffers, 128 * 8192);
+        assert_eq!(budget.tables, 128 * (SLOT + 8) + READY as u64 * 2 + 1_000);
         assert_eq!(budget.memory, PROGRAM + budget.stacks + budget.buffers + budget.tables);
         assert!(budget.descriptors > 128 + 2);
     }
 
     #[test]
     fn the_budget_of_processes_grows_with_their_number_but_its_descriptors_do_not() {
-        let [one, fifty] = [1, 50].map(|children| Budget::forking(&Limits::default(), 2, 8, children));
+        let [one, fifty] = [1, 50].map(|children| Budget::forking(&Limits::default(), 2, 8, children, 0));
         // Other tests open and close theirs meanwhile.
         assert!(fifty.descriptors.abs_diff(one.descriptors) < 49);
         assert_eq!((fifty.stacks, fifty.buffers), (50 * CHILD, 50 * 8192));
@@ -144,7 +152,7 @@ mod tests {
     #[test]
     fn too_many_descriptors_are_refused_with_both_numbers() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        let mut budget = Budget::new(&Limits::default(), 1, 0);
+        let mut budget = Budget::new(&Limits::default(), 1, 0, 0);
         budget.descriptors = hard + 1;
         match budget.claim() {
             Err(Error::Descriptors { needed, allowed }) => assert_eq!((needed, allowed), (hard + 1, hard)),

@@ -26,6 +26,7 @@ pub struct Builder {
     signals: bool,
     control: Option<PathBuf>,
     children: Option<usize>,
+    memory: usize,
 }
 
 struct Wanted {
@@ -48,6 +49,7 @@ impl Builder {
             signals: false,
             control: None,
             children: None,
+            memory: 0,
         };
         builder.service(service)
     }
@@ -149,6 +151,13 @@ impl Builder {
         self
     }
 
+    /// Counts that many bytes of the program's own into the [`budget`](Builder::budget), such as
+    /// [`Kv::memory`](crate::services::Kv::memory).
+    pub fn memory(mut self, bytes: usize) -> Builder {
+        self.memory += bytes;
+        self
+    }
+
     /// What the server will use at most.
     ///
     /// # Errors
@@ -160,10 +169,10 @@ impl Builder {
         }
         let session = self.hosts.iter().map(|host| host.session_size()).sum();
         let budget = match self.children {
-            None => Budget::new(&self.limits, self.listeners.len(), session),
+            None => Budget::new(&self.limits, self.listeners.len(), session, self.memory),
             Some(children) => {
                 self.check_forking(children)?;
-                Budget::forking(&self.limits, self.listeners.len(), session, children)
+                Budget::forking(&self.limits, self.listeners.len(), session, children, self.memory)
             }
         };
         budget.claim()?;

@@ -27,6 +27,11 @@ impl Input {
         &self.block[self.start..self.end]
     }
 
+    /// What is waiting, to be changed in place.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.block[self.start..self.end]
+    }
+
     /// Takes the first `count` bytes away.
     ///
     /// # Panics

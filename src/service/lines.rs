@@ -98,8 +98,9 @@ where
     }
 }
 
-/// Answers before it are kept, and sent first when they leave no room; the line is discarded by the close.
-fn too_long(output: &mut Output) -> io::Result<Flow> {
+/// Answers a line that is longer than the buffer, or than a limit, and closes. Answers before it are kept, and
+/// sent first when they leave no room; the line is discarded by the close.
+pub(crate) fn too_long(output: &mut Output) -> io::Result<Flow> {
     const TEXT: &[u8] = b"ERROR: line too long\n";
     if output.room() < TEXT.len() {
         return Ok(Flow::Continue);

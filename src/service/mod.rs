@@ -14,6 +14,7 @@ use crate::config::NOTICE;
 use crate::connection::Connection;
 
 pub(crate) use host::{Host, Hosted};
+pub(crate) use lines::too_long;
 pub use lines::{Lines, Reply};
 pub use stream::{Stream, Streams};
 

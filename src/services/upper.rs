@@ -1,0 +1,68 @@
+//! Upper case: what is received goes back with its ASCII letters in upper case, every other byte unchanged.
+//!
+//! [`Upper`] answers bytes as they come, [`UpperLines`] whole lines. Letters are changed where they arrived, in
+//! the input buffer, and copied once, into the output.
+
+use std::io;
+
+use crate::connection::{Connection, Input, Output};
+use crate::service::{Flow, Service, too_long};
+
+/// Sends back what it receives in ASCII upper case.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Upper;
+
+/// Sends back each line in ASCII upper case, with the end it came with.
+///
+/// A last line without an end is answered when the client closes its sending side, without an end too. A line
+/// that does not fit into the buffer together with its newline is answered `ERROR: line too long\n`, and the
+/// connection is closed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UpperLines;
+
+impl Service for Upper {
+    type Session = ();
+
+    fn open(&self, _: &mut Connection) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn serve(&self, connection: &mut Connection, (): &mut ()) -> io::Result<Flow> {
+        let (input, output) = connection.split();
+        let count = input.bytes().len();
+        answer(input, output, count);
+        Ok(Flow::Continue)
+    }
+}
+
+impl Service for UpperLines {
+    type Session = ();
+
+    fn open(&self, _: &mut Connection) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn serve(&self, connection: &mut Connection, (): &mut ()) -> io::Result<Flow> {
+        let (input, output) = connection.split();
+        let bytes = input.bytes();
+        let whole = match bytes.iter().rposition(|byte| *byte == b'\n') {
+            _ if input.has_ended() => bytes.len(),
+            Some(newline) => newline + 1,
+            None if input.is_full() => return too_long(output),
+            None => 0,
+        };
+        answer(input, output, whole);
+        Ok(Flow::Continue)
+    }
+
+    fn notice(&self) -> &'static [u8] {
+        b"SHUTDOWN\n"
+    }
+}
+
+/// Answers the first `count` bytes.
+fn answer(input: &mut Input, output: &mut Output, count: usize) {
+    input.bytes_mut()[..count].make_ascii_uppercase();
+    let taken = output.push(&input.bytes()[..count]);
+    input.consume(taken);
+}
