@@ -25,6 +25,8 @@ pub enum Command {
 pub struct Serve {
     pub tcp: Vec<(String, SocketAddr)>,
     pub limits: Limits,
+    pub kv_entries: usize,
+    pub kv_bytes: usize,
     pub log_level: LevelFilter,
     pub control: Option<PathBuf>,
     pub fork: bool,
@@ -33,7 +35,7 @@ pub struct Serve {
 }
 
 /// The TCP services, as `--tcp` names them.
-pub const TCP_SERVICES: &str = "echo";
+pub const TCP_SERVICES: &str = "echo, upper, upper-lines, command, kv";
 
 /// An option of `serve`: its name, its value if it takes one, what it does, and how.
 struct Opt {
@@ -103,6 +105,18 @@ const OPTIONS: &[Opt] = &[
         value: "POLICY",
         help: "a new client when all connections are taken: wait, shed or reject [wait]",
         set: |serve, text| when_full(text).map(|value| serve.limits.when_full = value),
+    },
+    Opt {
+        name: "kv-entries",
+        value: "N",
+        help: "entries that the kv store holds, 1 to 1048576 [1024]",
+        set: |serve, text| number(text).map(|value| serve.kv_entries = value),
+    },
+    Opt {
+        name: "kv-bytes",
+        value: "BYTES",
+        help: "keys and values that the kv store holds, 64 to 67108864 [65536]",
+        set: |serve, text| number(text).map(|value| serve.kv_bytes = value),
     },
     Opt {
         name: "control",
@@ -217,6 +231,8 @@ fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
     let mut serve = Serve {
         tcp: vec![],
         limits: Limits::default(),
+        kv_entries: 1_024,
+        kv_bytes: 65_536,
         log_level: LevelFilter::Info,
         control: None,
         fork: false,

@@ -1,10 +1,10 @@
 //! `lastorders serve`: from options to a running server.
 
-use lastorders::services::Echo;
-use lastorders::{Builder, Error, Server};
+use lastorders::services::{Command, Echo, Kv, Upper, UpperLines};
+use lastorders::{Builder, Error, Server, Service};
 use log::info;
 
-use crate::options::Serve;
+use crate::options::{Serve, TCP_SERVICES};
 use crate::{Failure, logging, print};
 
 pub fn run(serve: Serve) -> Result<(), Failure> {
@@ -21,21 +21,49 @@ pub fn run(serve: Serve) -> Result<(), Failure> {
 
 fn builder(serve: &Serve) -> Result<Builder, Failure> {
     let mut builder: Option<Builder> = None;
+    let mut kv: Option<Kv> = None;
+    let mut previous = "";
     for (service, address) in &serve.tcp {
         let next = match builder {
-            None => Server::builder(Echo),
-            Some(builder) => builder.service(Echo),
+            Some(builder) if previous == service => builder,
+            builder => add(builder, service, serve, &mut kv)?.name(service),
         };
-        let bound = next.name(service).listen(*address);
+        let bound = next.listen(*address);
         builder = Some(bound.map_err(|error| Failure::Run(error.to_string()))?);
+        previous = service;
     }
     let builder = builder.ok_or_else(|| Failure::Usage("no address to listen on".into()))?;
-    let builder = builder.limits(serve.limits.clone());
+    let builder = builder.memory(kv.map_or(0, |kv| kv.memory())).limits(serve.limits.clone());
     let builder = match &serve.control {
         Some(path) => builder.control(path),
         None => builder,
     };
     Ok(if serve.fork { builder.forking(serve.max_children) } else { builder })
+}
+
+/// Adds a service by its name. All that are called `kv` share one store, made for the first of them.
+fn add(builder: Option<Builder>, name: &str, serve: &Serve, kv: &mut Option<Kv>) -> Result<Builder, Failure> {
+    Ok(match name {
+        "echo" => host(builder, Echo),
+        "upper" => host(builder, Upper),
+        "upper-lines" => host(builder, UpperLines),
+        "command" => host(builder, Command::default()),
+        "kv" => {
+            let shared = match kv.take() {
+                Some(kv) => kv,
+                None => Kv::new(serve.kv_entries, serve.kv_bytes).map_err(failure)?,
+            };
+            host(builder, kv.insert(shared).clone())
+        }
+        other => return Err(Failure::Usage(format!("unknown service {other:?}; choose {TCP_SERVICES}"))),
+    })
+}
+
+fn host(builder: Option<Builder>, service: impl Service) -> Builder {
+    match builder {
+        None => Server::builder(service),
+        Some(builder) => builder.service(service),
+    }
 }
 
 fn failure(error: Error) -> Failure {
