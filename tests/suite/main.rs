@@ -12,5 +12,7 @@ mod fairness;
 mod fork;
 mod fork_shutdown;
 mod full;
+mod kv;
 mod panics;
+mod services;
 mod shutdown;

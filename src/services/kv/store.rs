@@ -308,6 +308,19 @@ mod tests {
     }
 
     #[test]
+    fn keys_whose_hashes_collide_are_told_apart() {
+        let store = Store::new(8, 1_024).unwrap();
+        let key = [b'k'; 60];
+        store.set(&key, b"value").unwrap();
+        let table = store.table.read().unwrap();
+        let hash = store.hash(&key);
+        assert!(table.find(hash, &key).is_ok());
+        for other in [&key[..59], &key[..28], &[b'k'; 61], &[b'x'; 60], b"k", b""] {
+            assert!(table.find(hash, other).is_err());
+        }
+    }
+
+    #[test]
     fn a_capacity_out_of_range_is_named_with_its_range() {
         for (entries, bytes, text) in [
             (0, 64, "kv-entries 0 is out of range; choose 1 to 1048576"),
