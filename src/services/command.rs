@@ -83,6 +83,10 @@ impl Service for Command {
     fn notice(&self) -> &'static [u8] {
         b"SHUTDOWN\n"
     }
+
+    fn is_prompt(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

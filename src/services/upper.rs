@@ -33,6 +33,10 @@ impl Service for Upper {
         answer(input, output, count);
         Ok(Flow::Continue)
     }
+
+    fn is_prompt(&self) -> bool {
+        true
+    }
 }
 
 impl Service for UpperLines {
@@ -57,6 +61,10 @@ impl Service for UpperLines {
 
     fn notice(&self) -> &'static [u8] {
         b"SHUTDOWN\n"
+    }
+
+    fn is_prompt(&self) -> bool {
+        true
     }
 }
 

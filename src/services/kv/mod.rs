@@ -53,7 +53,6 @@ pub struct Kv {
     store: Arc<Store>,
 }
 
-/// What has become of a request.
 enum Done {
     Answered,
     /// Answered; it was the last.
@@ -135,8 +134,7 @@ impl Service for Kv {
                     return Ok(Flow::Close);
                 }
                 Done::NoRoom if output.is_empty() => return Err(io::Error::other("the value exceeds the buffer")),
-                // What is there is sent first.
-                Done::NoRoom => break,
+                Done::NoRoom => break, // What is there is sent first.
             }
         }
         Ok(Flow::Continue)
@@ -144,5 +142,9 @@ impl Service for Kv {
 
     fn notice(&self) -> &'static [u8] {
         b"SHUTDOWN\n"
+    }
+
+    fn is_prompt(&self) -> bool {
+        true // The store is locked for no longer than a line is copied.
     }
 }
