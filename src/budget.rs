@@ -60,13 +60,7 @@ impl Budget {
 
     /// The budget of one process per connection. Descriptors are the parent's: it needs no more than one of its
     /// clients, and a child no more than its parent.
-    pub(crate) fn forking(
-        limits: &Limits,
-        listeners: usize,
-        session: usize,
-        children: usize,
-        held: usize,
-    ) -> Budget {
+    pub(crate) fn forking(limits: &Limits, listeners: usize, session: usize, children: usize, held: usize) -> Budget {
         let alone = Limits { workers: 0, connections: 1, ..limits.clone() };
         let one = Budget::new(&alone, listeners, session, held);
         let (stacks, buffers) = (children as u64 * CHILD, children as u64 * one.buffers);

@@ -144,6 +144,10 @@ impl Service for Kv {
         b"SHUTDOWN\n"
     }
 
+    fn shares_state(&self) -> bool {
+        true
+    }
+
     fn is_prompt(&self) -> bool {
         true // The store is locked for no longer than a line is copied.
     }
