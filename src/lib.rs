@@ -78,6 +78,7 @@ mod engine;
 mod error;
 mod fmt;
 mod fork;
+pub mod localtime;
 mod server;
 mod service;
 pub mod services;

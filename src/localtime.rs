@@ -1,0 +1,229 @@
+//! The system's local time, for log stamps and the `time` service.
+//!
+//! In comes the time zone, read once: from `TZ`, `/etc/localtime` or `/etc/TZ`; out goes the wall clock as civil
+//! time. `localtime_r(3)` would take `unsafe`, and the C library's lock for each call. Reading the zone
+//! allocates; asking for the time after that neither allocates nor makes a system call beside reading the clock.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tz::TimeZone;
+use tz::timezone::TimeZoneSettings;
+
+/// Where zones are kept that `TZ` names, as in `TZ=Europe/Berlin`.
+const DIRECTORIES: &[&str] = &["/usr/share/zoneinfo", "/share/zoneinfo", "/etc/zoneinfo"];
+/// Bytes of a zone file that are read at most; the largest in use have about 4,000.
+const ZONE_FILE: u64 = 65_536;
+const DAY: i64 = 86_400;
+
+/// A moment as the calendar and the clock on the wall show it.
+///
+/// Its `Display` is `2026-11-21 01:38:47.123456`; a precision sets the digits of the fraction, and `{:.0}` leaves
+/// it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalTime {
+    /// The year, by the Gregorian calendar.
+    pub year: i32,
+    /// 1 to 12.
+    pub month: u8,
+    /// 1 to 31.
+    pub day: u8,
+    /// 0 to 23.
+    pub hour: u8,
+    /// 0 to 59.
+    pub minute: u8,
+    /// 0 to 59: the system's clock repeats a leap second instead of counting it.
+    pub second: u8,
+    /// Microseconds, 0 to 999,999.
+    pub micros: u32,
+}
+
+/// The time in the system's time zone, as tzset(3) finds it: `TZ` if set, else `/etc/localtime`, else the text in
+/// `/etc/TZ`, as boards without zone files have it. What cannot be read or understood means UTC.
+///
+/// The first call reads the zone, and later changes of it are not noticed; so make one at start, before files
+/// can go out of reach.
+pub fn now() -> LocalTime {
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    let zone = ZONE.get_or_init(|| {
+        let variable = std::env::var_os("TZ");
+        zone(variable.as_ref().map(|text| text.to_string_lossy()).as_deref())
+    });
+    let (seconds, nanos) = match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => (since.as_secs().cast_signed(), since.subsec_nanos()),
+        // A clock before 1970 was never set.
+        Err(_) => (0, 0),
+    };
+    civil(seconds.saturating_add(offset(zone, seconds)), nanos / 1_000)
+}
+
+fn zone(variable: Option<&str>) -> TimeZone {
+    let settings = TimeZoneSettings::new(DIRECTORIES, |path| Ok(read(path)?));
+    let zone = match variable {
+        // As in POSIX, set but empty is UTC.
+        Some(text) => settings.parse_posix_tz(text).ok(),
+        None => settings.parse_local().ok().or_else(|| {
+            let text = read("/etc/TZ").ok()?;
+            settings.parse_posix_tz(std::str::from_utf8(&text).ok()?.trim()).ok()
+        }),
+    };
+    zone.unwrap_or_else(TimeZone::utc)
+}
+
+/// Reads a zone file; a pipe or a device would never end.
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(ZONE_FILE).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Seconds that a zone is east of UTC at a time. Past the table of a file without a rule for later times, the last
+/// entry stays.
+fn offset(zone: &TimeZone, seconds: i64) -> i64 {
+    let last = || {
+        let zone = zone.as_ref();
+        zone.local_time_types().get(zone.transitions().last()?.local_time_type_index())
+    };
+    zone.find_local_time_type(seconds).ok().or_else(last).map_or(0, |kind| i64::from(kind.ut_offset()))
+}
+
+/// The date and time of seconds since 1970-01-01 00:00:00. The calendar is counted in eras of 400 years, which
+/// all have the same number of days, and in years that begin in March, so that the leap day is their last.
+fn civil(seconds: i64, micros: u32) -> LocalTime {
+    const ERA: i64 = 146_097;
+    const DAYS_BEFORE_1970: i64 = 719_468; // since 0000-03-01
+    let (days, clock) = (seconds.div_euclid(DAY) + DAYS_BEFORE_1970, seconds.rem_euclid(DAY));
+    let (era, day_of_era) = (days.div_euclid(ERA), days.rem_euclid(ERA));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153; // 0 is March; five months have 153 days
+    let year = era * 400 + year_of_era + i64::from(month >= 10);
+    LocalTime {
+        year: year as i32,
+        month: (if month < 10 { month + 3 } else { month - 9 }) as u8,
+        day: (day_of_year - (153 * month + 2) / 5 + 1) as u8,
+        hour: (clock / 3_600) as u8,
+        minute: (clock / 60 % 60) as u8,
+        second: (clock % 60) as u8,
+        micros,
+    }
+}
+
+impl fmt::Display for LocalTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LocalTime { year, month, day, hour, minute, second, micros } = self;
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")?;
+        match f.precision().unwrap_or(6).min(6) {
+            0 => Ok(()),
+            digits => write!(f, ".{:0digits$}", micros / 10_u32.pow(6 - digits as u32)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tz::timezone::{LocalTimeType, Transition};
+
+    fn shown(seconds: i64) -> String {
+        format!("{:.0}", civil(seconds, 0))
+    }
+
+    #[test]
+    fn seconds_become_dates() {
+        // Each from `date -u -d @SECONDS`.
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00"),
+            (-1, "1969-12-31 23:59:59"),
+            (951_782_399, "2000-02-28 23:59:59"),
+            (951_782_400, "2000-02-29 00:00:00"),
+            (951_868_800, "2000-03-01 00:00:00"),
+            (1_795_225_127, "2026-11-21 01:38:47"),
+            (2_147_483_648, "2038-01-19 03:14:08"),
+            (4_107_542_399, "2100-02-28 23:59:59"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+            (-62_135_596_800, "0001-01-01 00:00:00"),
+        ] {
+            assert_eq!(shown(seconds), text);
+        }
+    }
+
+    #[test]
+    fn every_day_of_an_era_follows_the_one_before() {
+        let mut last = civil(-DAY, 0);
+        for day in 0..146_097 {
+            let next = civil(day * DAY, 0);
+            let leap = last.year % 4 == 0 && (last.year % 100 != 0 || last.year % 400 == 0);
+            let length = match last.month {
+                2 => 28 + u8::from(leap),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            let expected = match (last.day == length, last.month) {
+                (false, month) => (last.year, month, last.day + 1),
+                (true, 12) => (last.year + 1, 1, 1),
+                (true, month) => (last.year, month + 1, 1),
+            };
+            assert_eq!((next.year, next.month, next.day), expected);
+            last = next;
+        }
+    }
+
+    #[test]
+    fn the_precision_sets_the_digits() {
+        let time = civil(1_795_225_127, 4_050);
+        assert_eq!(time.to_string(), "2026-11-21 01:38:47.004050");
+        assert_eq!(
+            format!("{time:.3} {time:.0} {time:.9}"),
+            "2026-11-21 01:38:47.004 2026-11-21 01:38:47 2026-11-21 01:38:47.004050"
+        );
+    }
+
+    #[test]
+    fn a_posix_rule_knows_summer_and_winter() {
+        let berlin = zone(Some("CET-1CEST,M3.5.0,M10.5.0/3"));
+        // The two changes of 2026: 29 March and 25 October, at 01:00 UTC.
+        for (seconds, expected) in [
+            (1_774_745_999, "2026-03-29 01:59:59"),
+            (1_774_746_000, "2026-03-29 03:00:00"),
+            (1_792_889_999, "2026-10-25 02:59:59"),
+            (1_792_890_000, "2026-10-25 02:00:00"),
+        ] {
+            assert_eq!(shown(seconds + offset(&berlin, seconds)), expected);
+        }
+        assert_eq!(offset(&zone(Some("<+0545>-5:45")), 0), 20_700);
+    }
+
+    #[test]
+    fn a_zone_file_is_good_beyond_its_table() {
+        let Ok(()) = std::fs::metadata("/usr/share/zoneinfo/Europe/Berlin").map(drop) else {
+            return eprintln!("skipped: this machine has no /usr/share/zoneinfo");
+        };
+        for name in ["Europe/Berlin", ":Europe/Berlin", "/usr/share/zoneinfo/Europe/Berlin"] {
+            let berlin = zone(Some(name));
+            assert_eq!(offset(&berlin, 1_795_225_127), 3_600, "{name}: November 2026");
+            assert_eq!(offset(&berlin, 4_118_083_200), 7_200, "{name}: July 2100");
+        }
+    }
+
+    #[test]
+    fn a_table_without_a_rule_ends_with_its_last_entry() {
+        let kinds = vec![LocalTimeType::with_ut_offset(0).unwrap(), LocalTimeType::with_ut_offset(3_600).unwrap()];
+        let zone = TimeZone::new(vec![Transition::new(100, 1)], kinds, vec![], None).unwrap();
+        assert_eq!((offset(&zone, 99), offset(&zone, 100)), (0, 3_600));
+    }
+
+    #[test]
+    fn what_is_no_zone_is_utc() {
+        for name in ["", "Middle/Earth", "/dev/zero", "/proc/self/mem", "CET-1CEST,M99", ":", "\u{fffd}"] {
+            assert_eq!(offset(&zone(Some(name)), 1_795_225_127), 0, "{name:?}");
+        }
+    }
+}
