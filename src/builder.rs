@@ -14,6 +14,7 @@ use crate::engine::listener::Listener;
 use crate::error::Error;
 use crate::fork::Children;
 use crate::server::Server;
+use crate::server::actions::Actions;
 use crate::server::control::Control;
 use crate::service::{Host, Hosted, Service};
 
@@ -27,6 +28,7 @@ pub struct Builder {
     control: Option<PathBuf>,
     children: Option<usize>,
     memory: usize,
+    actions: Actions,
 }
 
 struct Wanted {
@@ -50,6 +52,7 @@ impl Builder {
             control: None,
             children: None,
             memory: 0,
+            actions: Actions::default(),
         };
         builder.service(service)
     }
@@ -120,8 +123,8 @@ impl Builder {
     }
 
     /// Handles SIGHUP, SIGINT, SIGTERM and SIGQUIT as requests to stop, and SIGUSR1 as one to log the
-    /// counters. Without this the library touches no signal. The handlers are installed by
-    /// [`build`](Builder::build) and are the whole process's.
+    /// counters. Without this and [`on_signal`](Builder::on_signal) the library touches no signal. The handlers
+    /// are installed by [`build`](Builder::build) and are the whole process's.
     pub fn handle_signals(mut self) -> Builder {
         self.signals = true;
         self
@@ -156,6 +159,19 @@ impl Builder {
     pub fn memory(mut self, bytes: usize) -> Builder {
         self.memory += bytes;
         self
+    }
+
+    /// Calls `action` on a signal, by its number; signal(7) lists them. It runs on the accept loop, which accepts
+    /// nobody and hears no other signal until it returns, and not in a signal handler: it may do what any code
+    /// may. Signals that arrive together may be reported once. A second action on a signal replaces the first,
+    /// and one on SIGUSR1 replaces the logging of the counters.
+    ///
+    /// # Errors
+    /// [`Error::Signal`] for SIGHUP, SIGINT, SIGTERM and SIGQUIT, which stop the server; for SIGCHLD, which a
+    /// forking one hears; for those that no program can go on after; and for numbers that are no signal's.
+    pub fn on_signal(mut self, signal: i32, action: impl FnMut() + Send + 'static) -> Result<Builder, Error> {
+        self.actions.set(signal, Box::new(action))?;
+        Ok(self)
     }
 
     /// What the server will use at most.
@@ -207,7 +223,7 @@ impl Builder {
             return Err(Error::NoListener);
         }
         self.budget()?;
-        let signals = Server::route_signals(self.signals, self.children.is_some())?;
+        let signals = Server::route_signals(self.signals, self.children.is_some(), &self.actions)?;
         let names = self.names;
         let bind = |wanted: Wanted| {
             let service = wanted.service;
@@ -233,6 +249,6 @@ impl Builder {
         let context = Arc::new(Context::new(limits)?);
         let children = self.children.map(|limit| Children::new(&context, limit));
         let engine = Engine::new(context, self.hosts.into_boxed_slice(), self.children)?;
-        Server::new(engine, listeners, names, signals, control, children)
+        Server::new(engine, listeners, names, signals, self.actions, control, children)
     }
 }

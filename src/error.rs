@@ -5,6 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::shutdown::Trigger;
+
 /// A server could not start, or had to stop.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -68,6 +70,13 @@ pub enum Error {
     },
     /// A forking server was to run in a process with more than one thread.
     Threaded(u64),
+    /// A signal cannot have an action.
+    Signal {
+        /// Its number.
+        number: i32,
+        /// Why not.
+        reason: &'static str,
+    },
     /// A descriptor that the engine itself needs could not be made.
     Setup {
         /// What was being made.
@@ -128,6 +137,9 @@ impl fmt::Display for Error {
             }
             Error::Threaded(threads) => {
                 write!(f, "the process has {threads} threads, but can be forked only while it has one")
+            }
+            Error::Signal { number, reason } => {
+                write!(f, "no action possible on {}: {reason}", Trigger::Signal(*number))
             }
             Error::Setup { step, source } => write!(f, "cannot {step}: {source}"),
             Error::Accept { address, source } => write!(f, "cannot accept on {address} any more: {source}"),

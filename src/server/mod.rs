@@ -5,6 +5,7 @@
 //! reason: its time-out is the next deadline, and infinite when there is none.
 
 mod accept;
+pub(crate) mod actions;
 pub(crate) mod control;
 mod forking;
 
@@ -18,6 +19,7 @@ use heapless::Vec as Fixed;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 
+use self::actions::Actions;
 use self::control::{Answer, Ask, Control};
 use crate::builder::Builder;
 use crate::burst::Burst;
@@ -46,6 +48,7 @@ pub struct Server {
     signals: Option<Signals>,
     /// In a forking server: the processes that serve, in place of workers.
     children: Option<Children>,
+    actions: Actions,
     requests: Arc<Requests>,
     control: Option<Control>,
     ladder: Ladder,
@@ -77,6 +80,7 @@ impl Server {
         listeners: Vec<Listener>,
         names: Vec<String>,
         signals: Option<Signals>,
+        actions: Actions,
         control: Option<Control>,
         children: Option<Children>,
     ) -> Result<Server, Error> {
@@ -87,6 +91,7 @@ impl Server {
             names,
             signals,
             children,
+            actions,
             requests: Arc::default(),
             control,
             countdown: None,
@@ -101,9 +106,11 @@ impl Server {
         })
     }
 
-    pub(crate) fn route_signals(stopping: bool, forking: bool) -> Result<Option<Signals>, Error> {
+    /// Routes the signals that have an action, and those that the server itself hears.
+    pub(crate) fn route_signals(stopping: bool, forking: bool, actions: &Actions) -> Result<Option<Signals>, Error> {
         let mut signals = if stopping { [&STOPPING[..], &[Signal::SIGUSR1]].concat() } else { vec![] };
         signals.extend(forking.then_some(Signal::SIGCHLD));
+        signals.extend(actions.signals());
         if signals.is_empty() {
             return Ok(None);
         }
@@ -222,6 +229,9 @@ impl Server {
             None => return,
         };
         for signal in heard {
+            if self.actions.run(signal) {
+                continue;
+            }
             if STOPPING.contains(&signal) {
                 let action = self.ladder.signal(signal as i32, self.now());
                 self.act(action);
