@@ -4,6 +4,7 @@
 
 mod support;
 
+mod console;
 mod control;
 mod daemon;
 mod deadlines;
@@ -13,6 +14,7 @@ mod fork;
 mod fork_shutdown;
 mod full;
 mod kv;
+mod logging;
 mod panics;
 mod services;
 mod shutdown;

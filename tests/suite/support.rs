@@ -155,7 +155,7 @@ impl Running {
 
 /// The real daemon, killed when it is dropped.
 pub struct Daemon {
-    child: Child,
+    pub child: Child,
     lines: Receiver<String>,
     pub addresses: Vec<SocketAddr>,
     pub log: Vec<String>,
@@ -194,6 +194,12 @@ impl Daemon {
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Daemon { child, lines, addresses: vec![], log: vec![] }
+    }
+
+    /// One whose standard error is not heard here.
+    pub fn silent(command: &mut Command) -> Daemon {
+        let child = command.spawn().expect("start the daemon");
+        Daemon { child, lines: mpsc::channel().1, addresses: vec![], log: vec![] }
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -4,9 +4,10 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use log::{LevelFilter, info};
+use log::info;
 
-use crate::{Failure, logging};
+use crate::Failure;
+use crate::logging::{self, Logging};
 
 pub struct Client {
     pub address: String,
@@ -25,7 +26,7 @@ enum Heard {
 }
 
 pub fn run(client: Client) -> Result<(), Failure> {
-    logging::start(LevelFilter::Info);
+    logging::start(Logging::default())?;
     let address = &client.address;
     let lost = |step: &str, error: io::Error| Failure::Run(format!("{step} {address}: {error}"));
     let mut stream = TcpStream::connect(address).map_err(|error| lost("cannot connect to", error))?;

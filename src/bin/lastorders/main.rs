@@ -4,10 +4,12 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod client;
+mod console;
 mod control;
 mod logging;
 mod options;
 mod serve;
+mod usage;
 mod values;
 
 use std::process::ExitCode;

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use lastorders::Limits;
 use lexopt::Arg;
-use log::LevelFilter;
 
 use crate::Failure;
 use crate::client::Client;
 use crate::control::Control;
-use crate::values::{level, listen, number, seconds, some_path, when_full};
+use crate::logging::{self, Logging};
+use crate::usage::{CLIENT_USAGE, CONTROL_USAGE, USAGE};
+use crate::values::{level, listen, number, on, seconds, shown, some_path, value, when_full};
 
 pub enum Command {
     Serve(Box<Serve>),
@@ -27,10 +28,11 @@ pub struct Serve {
     pub limits: Limits,
     pub kv_entries: usize,
     pub kv_bytes: usize,
-    pub log_level: LevelFilter,
     pub control: Option<PathBuf>,
     pub fork: bool,
     pub max_children: usize,
+    pub logging: Logging,
+    pub console: bool,
     pub check: bool,
 }
 
@@ -128,10 +130,7 @@ const OPTIONS: &[Opt] = &[
         name: "fork",
         value: "",
         help: "serve each connection in a process of its own, in place of workers",
-        set: |serve, _| {
-            serve.fork = true;
-            Ok(())
-        },
+        set: |serve, _| on(&mut serve.fork),
     },
     Opt {
         name: "max-children",
@@ -143,57 +142,34 @@ const OPTIONS: &[Opt] = &[
         name: "log-level",
         value: "LEVEL",
         help: "off, error, warn, info, debug or trace [info]",
-        set: |serve, text| level(text).map(|value| serve.log_level = value),
+        set: |serve, text| level(text).map(|value| serve.logging.level = value),
+    },
+    Opt {
+        name: "log-file",
+        value: "PATH",
+        help: "log to this file too; SIGUSR2 opens it again",
+        set: |serve, text| some_path(text).map(|value| serve.logging.file = Some(value)),
+    },
+    Opt {
+        name: "log-size",
+        value: "SIZE",
+        help: "what the log file may grow to before it becomes PATH.1, 16K to 4G [1M]",
+        set: |serve, text| logging::size(text).map(|value| serve.logging.size = value),
+    },
+    Opt { name: "syslog", value: "", help: "log to syslog(3) too", set: |serve, _| on(&mut serve.logging.syslog) },
+    Opt {
+        name: "console",
+        value: "",
+        help: "stop when Enter is pressed, or standard input ends",
+        set: |serve, _| on(&mut serve.console),
     },
     Opt {
         name: "check",
         value: "",
         help: "print what the server would use at most, and exit",
-        set: |serve, _| {
-            serve.check = true;
-            Ok(())
-        },
+        set: |serve, _| on(&mut serve.check),
     },
 ];
-
-const USAGE: &str = "\
-Usage: lastorders serve [OPTION]...
-       lastorders client ADDR [--message TEXT] [--every SECONDS] [--count N]
-       lastorders control [--socket PATH] status [--json | --metrics]
-       lastorders control [--socket PATH] stop [--grace SECONDS]
-       lastorders --help | --version
-
-A fixed thread-pool server that tells its clients when it closes.
-`lastorders serve --help` lists the server's options.
-";
-
-const CLIENT_USAGE: &str = "\
-Usage: lastorders client ADDR [--message TEXT] [--every SECONDS] [--count N]
-
-Sends a message every second and logs what comes back, until the server says SHUTDOWN.
-
-  --message TEXT       what to send [hello world]
-  --every SECONDS      time between messages [1]
-  --count N            stop after that many messages [never]
-
-Exit codes: 0 told SHUTDOWN, or all messages sent; 1 connection failed or lost; 2 usage.
-";
-
-const CONTROL_USAGE: &str = "\
-Usage: lastorders control [--socket PATH] status [--json | --metrics]
-       lastorders control [--socket PATH] stop [--grace SECONDS]
-
-Asks a running server, started with `lastorders serve --control PATH`.
-
-  --socket PATH        its control socket [$LASTORDERS_CONTROL, or /run/lastorders.sock]
-  status               print its counters, a line each
-    --json             as one JSON object
-    --metrics          in the Prometheus text format
-  stop                 shut it down: notice, grace, close
-    --grace SECONDS    with another grace time than it was started with
-
-Exit codes: 0 answered, 1 no server there or request refused, 2 usage.
-";
 
 /// Reads the whole command line.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
@@ -233,7 +209,8 @@ fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
         limits: Limits::default(),
         kv_entries: 1_024,
         kv_bytes: 65_536,
-        log_level: LevelFilter::Info,
+        logging: Logging::default(),
+        console: false,
         control: None,
         fork: false,
         max_children: 50,
@@ -334,23 +311,10 @@ fn serve_help() -> String {
     text += &format!(
         "\nTCP services: {TCP_SERVICES}.\n\
          Each option is also read from the environment, as LASTORDERS_WORKERS and so on; lists are split at commas.\n\
-         SIGUSR1 logs the counters. A second signal to stop ends the grace time, a third exits at once.\n\
+         SIGUSR1 logs the counters, SIGUSR2 opens the log file again. A second signal to stop ends the grace time, a third exits at once.\n\
          Exit codes: 0 stopped as asked, 1 could not start or run, 2 usage.\n"
     );
     text
-}
-
-fn shown(arg: &Arg<'_>) -> String {
-    match arg {
-        Arg::Short(letter) => format!("-{letter}"),
-        Arg::Long(name) => format!("--{name}"),
-        Arg::Value(word) => format!("{word:?}"),
-    }
-}
-
-fn value(parser: &mut lexopt::Parser) -> Result<String, String> {
-    let value = parser.value().map_err(|error| error.to_string())?;
-    value.into_string().map_err(|value| format!("{value:?} is not valid UTF-8"))
 }
 
 #[cfg(test)]
@@ -390,6 +354,7 @@ mod tests {
             (&["--grace", "-1"], &["--grace \"-1\"", "seconds"]),
             (&["--grace", "nan"], &["--grace", "seconds"]),
             (&["--when-full", "panic"], &["panic", "wait, shed or reject"]),
+            (&["--log-size", "1T"], &["--log-size \"1T\"", "16K to 4G"]),
             (&["extra"], &["extra"]),
             (&["--workers"], &["--workers"]),
         ] {

@@ -3,20 +3,40 @@
 use lastorders::services::{Command, Echo, Kv, Upper, UpperLines};
 use lastorders::{Builder, Error, Server, Service};
 use log::info;
+use nix::sys::signal::Signal;
 
 use crate::options::{Serve, TCP_SERVICES};
-use crate::{Failure, logging, print};
+use crate::{Failure, console, logging, print};
 
 pub fn run(serve: Serve) -> Result<(), Failure> {
+    if serve.fork && serve.console {
+        let text = "--console waits in a thread, and --fork allows none; stop the server by a signal or --control";
+        return Err(Failure::Usage(text.into()));
+    }
     let builder = builder(&serve)?;
     if serve.check {
         let budget = builder.budget().map_err(failure)?;
         return print(&format!("{budget}\n"));
     }
-    logging::start(serve.log_level);
-    let report = builder.handle_signals().build().and_then(Server::run).map_err(failure)?;
+    logging::start(serve.logging)?;
+    let server = with_signals(builder).and_then(Builder::build).map_err(failure)?;
+    if serve.console {
+        console::watch(server.handle())?;
+    }
+    let report = server.run().map_err(failure)?;
     info!("Server stopped. {report}");
+    if serve.console {
+        console::say("Exiting now.");
+    }
     Ok(())
+}
+
+fn with_signals(builder: Builder) -> Result<Builder, Error> {
+    builder
+        .handle_signals()
+        .on_signal(Signal::SIGUSR2 as i32, logging::reopen)?
+        // A log file beyond `ulimit -f` shall fail to be written, not end the server.
+        .on_signal(Signal::SIGXFSZ as i32, || {})
 }
 
 fn builder(serve: &Serve) -> Result<Builder, Failure> {

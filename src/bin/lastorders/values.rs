@@ -5,9 +5,29 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lastorders::WhenFull;
+use lexopt::Arg;
 use log::LevelFilter;
 
 use crate::options::TCP_SERVICES;
+
+pub fn shown(arg: &Arg<'_>) -> String {
+    match arg {
+        Arg::Short(letter) => format!("-{letter}"),
+        Arg::Long(name) => format!("--{name}"),
+        Arg::Value(word) => format!("{word:?}"),
+    }
+}
+
+pub fn value(parser: &mut lexopt::Parser) -> Result<String, String> {
+    let value = parser.value().map_err(|error| error.to_string())?;
+    value.into_string().map_err(|value| format!("{value:?} is not valid UTF-8"))
+}
+
+/// Sets a flag, which cannot go wrong.
+pub fn on(flag: &mut bool) -> Result<(), String> {
+    *flag = true;
+    Ok(())
+}
 
 pub fn listen(text: &str) -> Result<(String, SocketAddr), String> {
     let form = "expected SERVICE=ADDRESS, as in echo=127.0.0.1:9999 or echo=[::1]:9999";

@@ -1,0 +1,85 @@
+//! The log file as a sink: a [`Capped`] file that may fail and come back.
+
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::capped::Capped;
+use super::line::Line;
+use super::outage::{Outage, Part};
+
+/// Bytes of `--log-size` by default.
+pub const SIZE: u64 = 1024 * 1024;
+/// The smallest cap has room for the longest lines, the largest is more than any board should spend.
+const SIZES: RangeInclusive<u64> = 16 * 1024..=4 * 1024 * 1024 * 1024;
+
+/// Reads a size like `65536`, `64K`, `1M` or `1G`; the letters are powers of 1,024.
+pub fn size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let bytes = digits.parse().ok().and_then(|number: u64| number.checked_mul(unit));
+    bytes.filter(|bytes| SIZES.contains(bytes)).ok_or_else(|| "expected a size from 16K to 4G, as in 1M".into())
+}
+
+pub struct LogFile {
+    /// As it was given, for errors.
+    name: String,
+    file: Capped,
+    outage: Outage,
+}
+
+impl LogFile {
+    /// # Errors
+    /// With the path and what would be right.
+    pub fn open(path: PathBuf, cap: u64) -> Result<LogFile, String> {
+        let name = path.display().to_string();
+        match Capped::open(&path, cap) {
+            Ok(file) => Ok(LogFile { name, file, outage: Outage::default() }),
+            Err(error) => Err(format!("cannot open log file {name}: {error}; {}", advice(&error))),
+        }
+    }
+
+    /// Opens the file again under its name. The old one stays open if that fails.
+    pub fn reopen(&mut self) -> Result<(), String> {
+        self.outage.retry_now();
+        self.file.reopen().map_err(|error| format!("cannot open log file {} again: {error}", self.name))
+    }
+
+    /// Appends a line. Returns what went wrong if lines are lost from here on.
+    pub fn log(&mut self, line: &Line) -> Option<String> {
+        let file = &mut self.file;
+        let error = self.outage.pass(Instant::now(), |part| match part {
+            Part::Line => file.append(line.bytes()),
+            Part::Lost(lost) => file.warn(&format!("{lost} log lines were lost here")),
+        })?;
+        Some(format!("cannot write to {}: {error}", self.name))
+    }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "make its directory first",
+        io::ErrorKind::IsADirectory => "choose a file in it",
+        _ => "choose a file that this user may write to",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, bytes) in [("16384", 16_384), ("16K", 16_384), ("1M", SIZE), ("2m", 2 * SIZE), ("4G", 4 << 30)] {
+            assert_eq!(size(text), Ok(bytes));
+        }
+        for text in ["", "K", "1", "15K", "5G", "1MB", "1 M", "1KK", "-1M", "1.5M", "18446744073709551615G"] {
+            assert_eq!(size(text), Err("expected a size from 16K to 4G, as in 1M".into()), "{text:?}");
+        }
+    }
+}

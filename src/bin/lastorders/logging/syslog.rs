@@ -1,0 +1,34 @@
+//! The system log, by way of syslog(3), as `lastorders[PID]` of the facility `daemon`.
+//!
+//! The C library connects to `/dev/log`, connects again when the daemon there was restarted, and drops what
+//! cannot be delivered. Its log stamps the lines itself.
+
+use log::Level;
+use nix::syslog::{Facility, LogFlags, Severity, openlog, syslog};
+
+use super::line::cut;
+
+/// Bytes of the longest text: RFC 3164 allows 1,024 with everything before it.
+const LONGEST: usize = 960;
+
+/// The open log; there is one for the process.
+pub struct Syslog(());
+
+impl Syslog {
+    pub fn open() -> Result<Syslog, String> {
+        // Connected now, so that it is still reached when the process may see or do less.
+        openlog(Some(c"lastorders"), LogFlags::LOG_PID | LogFlags::LOG_NDELAY, Facility::LOG_DAEMON)
+            .map(|()| Syslog(()))
+            .map_err(|error| format!("cannot open the system log: {error}"))
+    }
+
+    pub fn log(&self, level: Level, text: &str) {
+        let severity = match level {
+            Level::Error => Severity::LOG_ERR,
+            Level::Warn => Severity::LOG_WARNING,
+            Level::Info => Severity::LOG_INFO,
+            Level::Debug | Level::Trace => Severity::LOG_DEBUG,
+        };
+        let _ = syslog(severity, cut(text, LONGEST));
+    }
+}
