@@ -4,7 +4,7 @@ use std::fmt;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::config::{BUFFER, CONTROL_CLIENTS, Limits, READY};
+use crate::config::{BUFFER, CONTROL_CLIENTS, DATAGRAM, Limits, READY};
 use crate::error::Error;
 
 /// Descriptors beside listeners and connections: the signal pipe (2), the events of accept loop, leader and
@@ -33,7 +33,7 @@ pub struct Budget {
     pub descriptors: u64,
     /// Bytes of workers' stacks; of a forking server's children, all that is theirs beside buffers.
     pub stacks: u64,
-    /// Bytes of connections' buffers.
+    /// Bytes of the buffers of connections and datagram sockets.
     pub buffers: u64,
     /// Bytes of slots, sessions, the queue, and what services hold.
     pub tables: u64,
@@ -41,16 +41,38 @@ pub struct Budget {
     pub memory: u64,
 }
 
+/// The sockets that a server has beside its connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sockets {
+    pub(crate) listeners: usize,
+    /// Datagram sockets, those of groups included.
+    pub(crate) ports: usize,
+    pub(crate) groups: usize,
+}
+
+impl Sockets {
+    /// A group has a membership beside its socket; all share the news of the network, and one membership more
+    /// while a group is joined anew.
+    fn descriptors(self) -> u64 {
+        let shared = if self.groups > 0 { 2 } else { 0 };
+        (self.listeners + self.ports + self.groups + shared) as u64
+    }
+}
+
 impl Budget {
-    /// The budget of `limits` with that many listeners, and sessions of `session` bytes per connection, and
-    /// services that hold `held` bytes.
-    pub(crate) fn new(limits: &Limits, listeners: usize, session: usize, held: usize) -> Budget {
+    /// The budget of `limits` with those sockets, sessions of `session` bytes per connection, and services
+    /// that hold `held` bytes.
+    pub(crate) fn new(limits: &Limits, sockets: Sockets, session: usize, held: usize) -> Budget {
         let connections = limits.connections as u64;
         let stacks = (limits.workers * limits.stack) as u64;
-        let buffers = connections * 2 * limits.buffer as u64;
+        let buffers = connections * 2 * limits.buffer as u64 + (sockets.ports * 2 * DATAGRAM) as u64;
         let tables = connections * (SLOT + session as u64) + READY as u64 * 2 + held as u64;
         Budget {
-            descriptors: open_descriptors() + ENGINE_DESCRIPTORS + SPARE_DESCRIPTORS + listeners as u64 + connections,
+            descriptors: open_descriptors()
+                + ENGINE_DESCRIPTORS
+                + SPARE_DESCRIPTORS
+                + sockets.descriptors()
+                + connections,
             stacks,
             buffers,
             tables,
@@ -60,9 +82,9 @@ impl Budget {
 
     /// The budget of one process per connection. Descriptors are the parent's: it needs no more than one of its
     /// clients, and a child no more than its parent.
-    pub(crate) fn forking(limits: &Limits, listeners: usize, session: usize, children: usize, held: usize) -> Budget {
+    pub(crate) fn forking(limits: &Limits, sockets: Sockets, session: usize, children: usize, held: usize) -> Budget {
         let alone = Limits { workers: 0, connections: 1, ..limits.clone() };
-        let one = Budget::new(&alone, listeners, session, held);
+        let one = Budget::new(&alone, sockets, session, held);
         let (stacks, buffers) = (children as u64 * CHILD, children as u64 * one.buffers);
         Budget {
             descriptors: one.descriptors + FORKING_DESCRIPTORS,
@@ -126,17 +148,20 @@ mod tests {
 
     #[test]
     fn the_budget_adds_up() {
-        let budget = Budget::new(&Limits::default(), 2, 8, 1_000);
+        let sockets = Sockets { listeners: 2, ports: 3, groups: 1 };
+        let budget = Budget::new(&Limits::default(), sockets, 8, 1_000);
         assert_eq!(budget.stacks, 4 * 128 * 1024);
-        assert_eq!(budget.buffers, 128 * 8192);
+        assert_eq!(budget.buffers, (128 + 3) * 8192);
         assert_eq!(budget.tables, 128 * (SLOT + 8) + READY as u64 * 2 + 1_000);
         assert_eq!(budget.memory, PROGRAM + budget.stacks + budget.buffers + budget.tables);
-        assert!(budget.descriptors > 128 + 2);
+        assert!(budget.descriptors > 128 + 2 + 3 + 1 + 2);
     }
 
     #[test]
     fn the_budget_of_processes_grows_with_their_number_but_its_descriptors_do_not() {
-        let [one, fifty] = [1, 50].map(|children| Budget::forking(&Limits::default(), 2, 8, children, 0));
+        let [one, fifty] = [1, 50].map(|children| {
+            Budget::forking(&Limits::default(), Sockets { listeners: 2, ..Sockets::default() }, 8, children, 0)
+        });
         // Other tests open and close theirs meanwhile.
         assert!(fifty.descriptors.abs_diff(one.descriptors) < 49);
         assert_eq!((fifty.stacks, fifty.buffers), (50 * CHILD, 50 * 8192));
@@ -146,7 +171,7 @@ mod tests {
     #[test]
     fn too_many_descriptors_are_refused_with_both_numbers() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        let mut budget = Budget::new(&Limits::default(), 1, 0, 0);
+        let mut budget = Budget::new(&Limits::default(), Sockets { listeners: 1, ..Sockets::default() }, 0, 0);
         budget.descriptors = hard + 1;
         match budget.claim() {
             Err(Error::Descriptors { needed, allowed }) => assert_eq!((needed, allowed), (hard + 1, hard)),

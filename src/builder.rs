@@ -1,29 +1,52 @@
 //! How a server is put together: services, addresses, limits; checked and bound all at once.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Sockets};
 use crate::config::{CHILDREN, LISTENERS, Limits, WhenFull};
 use crate::context::Context;
+use crate::datagram::{Datagram, Group, Memberships};
 use crate::engine::Engine;
-use crate::engine::listener::Listener;
 use crate::error::Error;
 use crate::fork::Children;
-use crate::server::Server;
 use crate::server::actions::Actions;
 use crate::server::control::Control;
+use crate::server::{Parts, Server};
 use crate::service::{Host, Hosted, Service};
+use crate::sockets::{Bound, Source, Wanted};
 
-/// A server in the making; see [`Server::builder`].
+/// A server in the making: services, each followed by where it is offered, and limits.
+///
+/// [`Server::builder`] makes one with a first TCP service; one of datagrams alone starts empty:
+///
+/// ```
+/// use lastorders::{Answer, Builder, Datagrams};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let echo = Datagrams::new(|packet, _from, reply| {
+///     reply.push(packet);
+///     Ok(Answer::Reply)
+/// });
+/// let server = Builder::new().datagram(echo).bind("127.0.0.1:0")?.build()?;
+/// # let _ = server;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Default)]
 pub struct Builder {
     limits: Limits,
     hosts: Vec<Box<dyn Host>>,
-    names: Vec<String>,
-    listeners: Vec<Wanted>,
+    /// What the TCP services are called.
+    host_names: Vec<String>,
+    datagrams: Vec<Box<dyn Datagram>>,
+    datagram_names: Vec<String>,
+    /// The service added last is one for datagrams.
+    datagram_last: bool,
+    wanted: Vec<Wanted>,
     signals: bool,
     control: Option<PathBuf>,
     children: Option<usize>,
@@ -31,65 +54,91 @@ pub struct Builder {
     actions: Actions,
 }
 
-struct Wanted {
-    source: Source,
-    service: usize,
-}
-
-enum Source {
-    Address(SocketAddr),
-    Ready(TcpListener),
-}
-
 impl Builder {
-    pub(crate) fn new(service: impl Service) -> Builder {
-        let builder = Builder {
-            limits: Limits::default(),
-            hosts: vec![],
-            names: vec![],
-            listeners: vec![],
-            signals: false,
-            control: None,
-            children: None,
-            memory: 0,
-            actions: Actions::default(),
-        };
-        builder.service(service)
+    /// A server without a service yet.
+    pub fn new() -> Builder {
+        Builder::default()
     }
 
-    /// Adds another service. Addresses given from here on are its.
+    /// Adds a TCP service. Addresses to listen on that are given from here on are its.
     pub fn service(mut self, service: impl Service) -> Builder {
-        let name = std::any::type_name_of_val(&service);
-        let name = name.split('<').next().and_then(|path| path.rsplit("::").next()).unwrap_or(name);
-        self.names.push(name.to_lowercase());
+        self.host_names.push(name_of(&service));
         self.hosts.push(Box::new(Hosted::new(service)));
+        self.datagram_last = false;
+        self
+    }
+
+    /// Adds a datagram service. Addresses to bind to that are given from here on are its.
+    pub fn datagram(mut self, service: impl Datagram) -> Builder {
+        self.datagram_names.push(name_of(&service));
+        self.datagrams.push(Box::new(service));
+        self.datagram_last = true;
         self
     }
 
     /// Names the service added last, for log lines and errors.
     pub fn name(mut self, name: &str) -> Builder {
-        if let Some(last) = self.names.last_mut() {
+        let names = if self.datagram_last { &mut self.datagram_names } else { &mut self.host_names };
+        if let Some(last) = names.last_mut() {
             *last = name.to_string();
         }
         self
     }
 
-    /// Listens on an address once the server is built; port 0 picks a free one. The service is the one added
-    /// last. An IPv6 address serves IPv6 only.
+    /// Listens on an address once the server is built; port 0 picks a free one. The service is the TCP service
+    /// added last. An IPv6 address serves IPv6 only.
     ///
     /// # Errors
     /// When `address` is text that is not an address. A host name is looked up, which may block.
     pub fn listen(mut self, address: impl ToSocketAddrs) -> io::Result<Builder> {
         for address in address.to_socket_addrs()? {
-            self.listeners.push(Wanted { source: Source::Address(address), service: self.hosts.len() - 1 });
+            self.want(Source::Address(address));
         }
         Ok(self)
     }
 
-    /// Serves on a socket that listens already, for the service added last.
+    /// Serves on a socket that listens already, for the TCP service added last.
     pub fn listener(mut self, listener: TcpListener) -> Builder {
-        self.listeners.push(Wanted { source: Source::Ready(listener), service: self.hosts.len() - 1 });
+        self.want(Source::Ready(listener));
         self
+    }
+
+    /// Receives datagrams at an address once the server is built; port 0 picks a free one. The service is the
+    /// datagram service added last. An IPv6 address serves IPv6 only.
+    ///
+    /// On a machine with several addresses, bind to each rather than to `0.0.0.0` or `[::]`: there the route to
+    /// the sender, not the address that it has sent to, chooses the address that the reply comes from.
+    ///
+    /// # Errors
+    /// When `address` is text that is not an address. A host name is looked up, which may block.
+    pub fn bind(mut self, address: impl ToSocketAddrs) -> io::Result<Builder> {
+        for address in address.to_socket_addrs()? {
+            self.want(Source::Datagrams(address));
+        }
+        Ok(self)
+    }
+
+    /// Receives datagrams on a socket that is bound already, for the datagram service added last.
+    pub fn socket(mut self, socket: UdpSocket) -> Builder {
+        self.want(Source::ReadyDatagrams(socket));
+        self
+    }
+
+    /// Receives what is sent to a multicast group, for the datagram service added last; other servers on the
+    /// machine may do so too.
+    ///
+    /// The server starts whether or not the group can be joined at that moment. It joins as soon as there is
+    /// such an interface, and again whenever one of the machine's interfaces, addresses or routes has changed.
+    /// The socket is bound to the group, and so gets nothing else; but for an IPv6 group of a node or a link
+    /// (ff01::/16, ff02::/16 and their kin) it gets all that is sent to the port.
+    pub fn join(mut self, group: Group) -> Builder {
+        self.want(Source::Group(group));
+        self
+    }
+
+    fn want(&mut self, source: Source) {
+        let services = if source.is_tcp() { self.hosts.len() } else { self.datagrams.len() };
+        self.wanted.push(Wanted { source, service: services.checked_sub(1) });
     }
 
     /// Sets every limit at once.
@@ -180,22 +229,28 @@ impl Builder {
     /// When a limit is out of range, or the machine does not have that much.
     pub fn budget(&self) -> Result<Budget, Error> {
         self.limits.validate()?;
-        if self.listeners.len() > LISTENERS {
-            return Err(Error::TooManyListeners(self.listeners.len()));
+        if self.wanted.len() > LISTENERS {
+            return Err(Error::TooManyListeners(self.wanted.len()));
         }
         let session = self.hosts.iter().map(|host| host.session_size()).sum();
+        let count = |fits: fn(&Source) -> bool| self.wanted.iter().filter(|wanted| fits(&wanted.source)).count();
+        let sockets = Sockets {
+            listeners: count(Source::is_tcp),
+            ports: count(|source| !source.is_tcp()),
+            groups: count(|source| matches!(source, Source::Group(_))),
+        };
         let budget = match self.children {
-            None => Budget::new(&self.limits, self.listeners.len(), session, self.memory),
+            None => Budget::new(&self.limits, sockets, session, self.memory),
             Some(children) => {
-                self.check_forking(children)?;
-                Budget::forking(&self.limits, self.listeners.len(), session, children, self.memory)
+                self.check_forking(children, sockets)?;
+                Budget::forking(&self.limits, sockets, session, children, self.memory)
             }
         };
         budget.claim()?;
         Ok(budget)
     }
 
-    fn check_forking(&self, children: usize) -> Result<(), Error> {
+    fn check_forking(&self, children: usize, sockets: Sockets) -> Result<(), Error> {
         if !CHILDREN.contains(&children) {
             let expected = format!("{} to {}", CHILDREN.start(), CHILDREN.end());
             return Err(Error::Limit { name: "max-children", value: children.to_string(), expected });
@@ -204,9 +259,13 @@ impl Builder {
             let reason = "the server does not see which client is idle; choose wait or reject";
             return Err(Error::Forking { what: "shedding idle clients".into(), reason });
         }
+        if sockets.ports > 0 {
+            let reason = "no process has a connection to serve them for; use another server";
+            return Err(Error::Forking { what: "receiving datagrams".into(), reason });
+        }
         match self.hosts.iter().position(|host| host.shares_state()) {
             Some(index) => Err(Error::Forking {
-                what: format!("the service {}", self.names[index]),
+                what: format!("the service {}", self.host_names[index]),
                 reason: "its clients share what it keeps, and each process would have its own copy",
             }),
             None => Ok(()),
@@ -219,24 +278,17 @@ impl Builder {
     /// # Errors
     /// One variant of [`Error`] per step that can fail, with the address where there is one.
     pub fn build(self) -> Result<Server, Error> {
-        if self.listeners.is_empty() {
+        if self.wanted.is_empty() {
             return Err(Error::NoListener);
         }
         self.budget()?;
         let signals = Server::route_signals(self.signals, self.children.is_some(), &self.actions)?;
-        let names = self.names;
-        let bind = |wanted: Wanted| {
-            let service = wanted.service;
-            let (address, made) = match wanted.source {
-                Source::Address(address) => (address, Listener::bind(address, service)),
-                Source::Ready(socket) => {
-                    let address = socket.local_addr().map_err(Error::setup("use the given listener"))?;
-                    (address, Listener::adopt(socket, service))
-                }
-            };
-            made.map_err(|source| Error::Listen { address, service: names[service].clone(), source })
-        };
-        let listeners = self.listeners.into_iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let mut bound = Bound::default();
+        for wanted in self.wanted {
+            let names = if wanted.source.is_tcp() { &self.host_names } else { &self.datagram_names };
+            bound.add(wanted, names)?;
+        }
+        let Bound { listeners, ports, groups, names } = bound;
         let control = match self.control {
             Some(path) => Some(Control::bind(&path).map_err(|source| Error::Control { path, source })?),
             None => None,
@@ -248,7 +300,24 @@ impl Builder {
         };
         let context = Arc::new(Context::new(limits)?);
         let children = self.children.map(|limit| Children::new(&context, limit));
-        let engine = Engine::new(context, self.hosts.into_boxed_slice(), self.children)?;
-        Server::new(engine, listeners, names, signals, self.actions, control, children)
+        let (hosts, datagrams) = (self.hosts.into_boxed_slice(), self.datagrams.into_boxed_slice());
+        let engine = Engine::new(context, hosts, self.children, datagrams, ports)?;
+        Server::new(Parts {
+            engine,
+            listeners,
+            memberships: Memberships::new(groups),
+            names,
+            signals,
+            actions: self.actions,
+            control,
+            children,
+        })
     }
+}
+
+/// What a service is called unless it is named: its type, without path and parameters.
+fn name_of<S>(service: &S) -> String {
+    let name = std::any::type_name_of_val(service);
+    let name = name.split('<').next().and_then(|path| path.rsplit("::").next()).unwrap_or(name);
+    name.to_lowercase()
 }

@@ -26,11 +26,15 @@ pub const KV_ENTRIES: RangeInclusive<usize> = 1..=1_048_576;
 pub const KV_BYTES: RangeInclusive<usize> = 64..=67_108_864;
 /// The longest timeout. Deadlines are 32-bit milliseconds, so it must stay far below 24 days.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
-/// Listening sockets of one server: the poll set lives on the stack.
+/// Sockets of one server, those for datagrams included: the poll set lives on the stack.
 pub const LISTENERS: usize = 32;
 
-/// Entries of the ready queue: a slot is in it at most once, so every slot has its place. A model explores a
-/// small one.
+/// Bytes of the longest datagram that a service is given, and of the longest reply. Beyond 1,472 a datagram
+/// travels in fragments, so nearly all are far shorter.
+pub const DATAGRAM: usize = 4_096;
+
+/// Entries of the ready queue: a slot or datagram socket is in it at most once, so each has its place. A model
+/// explores a small one.
 pub(crate) const READY: usize = if cfg!(loom) { 4 } else { *CONNECTIONS.end() + LISTENERS };
 /// Readiness events taken per `epoll_wait`: 16 measured well; more delays the first of them.
 pub(crate) const EVENTS: usize = 16;
@@ -38,6 +42,12 @@ pub(crate) const EVENTS: usize = 16;
 pub(crate) const GLANCE_EVERY: u32 = if cfg!(loom) { 2 } else { 32 };
 /// Service calls for one connection before the others get their turn.
 pub(crate) const TURN: usize = 16;
+/// Datagrams received from one socket before the others get their turn.
+pub(crate) const DATAGRAMS: usize = 32;
+/// The first and the longest wait before a multicast group is tried again when no news tells when to.
+pub(crate) const JOIN_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The network's news is acted on this long after the first of it: an interface that comes up makes many.
+pub(crate) const LINKS_SETTLE: Duration = Duration::from_millis(100);
 /// Accepts per listener before signals and the other listeners are looked at again.
 pub(crate) const ACCEPTS: usize = 16;
 /// Connections that the kernel may hold for us before they are accepted (it clamps this to `somaxconn`).

@@ -24,6 +24,8 @@ pub enum Error {
     NoListener,
     /// More addresses than [`LISTENERS`](crate::config::LISTENERS).
     TooManyListeners(usize),
+    /// An address was given before a service that could be offered there.
+    NoService(&'static str),
     /// An address could not be listened on.
     Listen {
         /// The address.
@@ -110,6 +112,7 @@ impl fmt::Display for Error {
             Error::TooManyListeners(count) => {
                 write!(f, "{count} addresses to listen on; at most {} are possible", crate::config::LISTENERS)
             }
+            Error::NoService(kind) => write!(f, "an address without a {kind} service; add the service before it"),
             Error::Listen { address, service, source } => {
                 write!(f, "cannot listen on {address} ({service}): {source}; {}", advice(source))
             }
@@ -164,6 +167,7 @@ fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => "stop the program that listens there, or choose another port",
         io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose 1024 to 65535",
+        io::ErrorKind::InvalidInput => "check its form and its range",
         io::ErrorKind::AddrNotAvailable => "choose an address that an interface of this machine has",
         _ => "choose another address",
     }

@@ -57,6 +57,7 @@
 //! - [`Lines`]: a closure that is given a line and writes an answer.
 //! - [`Service`]: requests of any form, with state per connection.
 //! - [`Streams`]: a closure over a blocking `Read + Write + BufRead`; it holds its worker while it runs.
+//! - [`Datagrams`]: a closure that is given a UDP packet and writes at most one reply; [`Datagram`] is the trait.
 //!
 //! # Features
 //!
@@ -74,6 +75,7 @@ mod clock;
 pub mod config;
 mod connection;
 mod context;
+mod datagram;
 mod engine;
 mod error;
 mod fmt;
@@ -84,12 +86,14 @@ mod service;
 pub mod services;
 mod shutdown;
 mod signal;
+mod sockets;
 mod stats;
 
 pub use budget::Budget;
 pub use builder::Builder;
 pub use config::{Limits, WhenFull};
 pub use connection::{Connection, Input, Output};
+pub use datagram::{Answer, Datagram, Datagrams, Group, Interface};
 pub use error::Error;
 pub use server::Server;
 pub use service::{CloseReason, Flow, Lines, Reply, Service, Stream, Streams, Wait};

@@ -158,6 +158,18 @@ counters! {
     killed,
     /// Shutdown notices given.
     notices,
+    /// Datagrams received.
+    datagrams,
+    /// Those of them that were longer than [`DATAGRAM`](crate::config::DATAGRAM).
+    oversized,
+    /// Those of them on which their service failed or panicked.
+    datagrams_failed,
+    /// Datagrams sent in reply.
+    replies,
+    /// Replies that the kernel did not take.
+    replies_dropped,
+    /// Errors that came up in place of a datagram, mostly about earlier replies.
+    receive_errors,
     /// Accepts that failed for a reason of the client's or the network's and were tried again.
     accept_retried,
     /// Accepts that failed for want of descriptors or memory.

@@ -130,7 +130,7 @@ impl Output {
         self.start == self.end
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.block[self.start..self.end]
     }
 
@@ -142,7 +142,7 @@ impl Output {
         }
     }
 
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         (self.start, self.end) = (0, 0);
     }
 }

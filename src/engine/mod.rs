@@ -2,13 +2,14 @@
 //!
 //! One stage, one file: [`listener`] binds and accepts, [`admission`] decides, [`slots`] holds the connections
 //! and [`state`] says whose they are, [`queue`] says what is next, [`parked`] waits for the silent ones,
-//! [`schedule`] for their deadlines, [`turn`] serves one, [`settle`] lets go of it, [`farewell`] logs its end, and
-//! [`worker`] runs it all on the pool.
+//! [`schedule`] for their deadlines, [`turn`] serves one, [`settle`] lets go of it, [`farewell`] logs its end, [`ports`]
+//! does all this for datagram sockets, and [`worker`] runs it all on the pool.
 
 pub(crate) mod admission;
 mod farewell;
 pub(crate) mod listener;
 mod parked;
+mod ports;
 pub(crate) mod processes;
 mod queue;
 mod schedule;
@@ -29,10 +30,12 @@ use crate::clock::Tick;
 use crate::config::SWEEP_EVERY;
 use crate::connection::{Connection, Fill};
 use crate::context::{Context, event, raise};
+use crate::datagram::{Datagram, Port};
 use crate::error::Error;
 use crate::service::{CloseReason, Host};
 use crate::stats::{Stats, Tally};
 use parked::Parked;
+use ports::Ports;
 use processes::Processes;
 use queue::{Queue, Then, Token};
 use schedule::Schedule;
@@ -48,6 +51,7 @@ pub(crate) struct Engine {
     pub(crate) wake: EventFd,
     slots: Slots,
     queue: Queue,
+    ports: Ports,
     parked: Parked,
     schedule: Schedule,
     /// Requests served, by worker; the last is the accept loop's, which serves none but needs a place.
@@ -65,14 +69,19 @@ impl Engine {
         context: Arc<Context>,
         mut hosts: Box<[Box<dyn Host>]>,
         children: Option<usize>,
+        datagrams: Box<[Box<dyn Datagram>]>,
+        ports: Vec<Port>,
     ) -> Result<Engine, Error> {
         let sessions = if children.is_some() { 1 } else { context.limits.connections };
         hosts.iter_mut().for_each(|host| host.reserve(sessions));
+        let parked = Parked::new()?;
+        let prompt = hosts.iter().all(|host| host.is_prompt()) && datagrams.iter().all(|service| service.is_prompt());
         Ok(Engine {
             wake: event("make the accept loop's event")?,
             slots: Slots::new(&context),
-            queue: Queue::new(context.limits.queue, hosts.iter().all(|host| host.is_prompt())),
-            parked: Parked::new()?,
+            queue: Queue::new(context.limits.queue, prompt),
+            ports: Ports::new(datagrams, ports, context.limits.connections, &parked)?,
+            parked,
             schedule: Schedule::default(),
             served: (0..=context.limits.workers).map(|_| Tally::default()).collect(),
             idle_wanted: AtomicBool::new(false),
@@ -300,8 +309,12 @@ impl Engine {
             Outcome::Closed
         };
         while let Some(token) = self.queue.take() {
-            self.with_owned(token, |slot, connection| close(slot, connection, token));
+            match self.ports.at(token) {
+                Some(place) => place.close(),
+                None => self.with_owned(token, |slot, connection| close(slot, connection, token)),
+            }
         }
+        self.ports.close_parked();
         for (token, _) in self.slots.iter() {
             self.with_parked(token, |slot, connection| close(slot, connection, token));
         }

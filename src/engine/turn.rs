@@ -258,18 +258,18 @@ impl Driver {
             Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(CloseReason::TimedOut(connection.wait())),
             Ok(Err(error)) => Err(error.into()),
             Err(payload) => {
-                self.report_panic(&*payload, connection);
+                self.report_panic(&*payload, connection.peer());
                 Err(CloseReason::Panicked)
             }
         }
     }
 
-    fn report_panic(&self, payload: &(dyn std::any::Any + Send), connection: &Connection) {
+    pub(super) fn report_panic(&self, payload: &(dyn std::any::Any + Send), peer: SocketAddr) {
         let Some(left_out) = self.panic_lines.event() else { return };
         let text = message(payload);
         error!(
             "The service panicked for {}: {} ({} panics before this one not logged)",
-            Text(&connection.peer()),
+            Text(&peer),
             Text(&text.escape_debug()),
             left_out
         );
@@ -283,7 +283,7 @@ impl Driver {
         }
         let host = &self.hosts[connection.service()];
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| host.close(session, &reason))) {
-            self.report_panic(&*payload, connection);
+            self.report_panic(&*payload, connection.peer());
         }
         reason
     }

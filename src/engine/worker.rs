@@ -121,7 +121,12 @@ impl Engine {
             lead = None;
             self.follow_up(then);
             match job {
-                Job::Serve(token) => back = self.serve_slot(worker, token),
+                Job::Serve(token) => {
+                    back = match self.ports.at(token) {
+                        Some(place) => self.serve_port(place).then_some(token),
+                        None => self.serve_slot(worker, token),
+                    }
+                }
                 Job::Lead => lead = Some(self.lead(true)),
                 Job::Glance => lead = Some(self.lead(false)),
                 Job::Stop => return,
@@ -133,11 +138,17 @@ impl Engine {
     fn lead(&self, wait: bool) -> Lead<'_> {
         let mut lead = Lead { engine: self, found: Vec::new() };
         self.parked.poll(wait, |ready| {
-            let slot = self.slots.get(ready.token);
-            if ready.hangup {
-                slot.hangup.store(true, Ordering::Relaxed);
-            }
-            if slot.state.edge() == Edge::Claimed {
+            let state = match self.ports.at(ready.token) {
+                Some(place) => &place.state,
+                None => {
+                    let slot = self.slots.get(ready.token);
+                    if ready.hangup {
+                        slot.hangup.store(true, Ordering::Relaxed);
+                    }
+                    &slot.state
+                }
+            };
+            if state.edge() == Edge::Claimed {
                 // There is room: the poller reports at most that many.
                 let _ = lead.found.push(ready.token);
             }

@@ -111,7 +111,7 @@ mod tests {
     fn child(service: impl Service, limits: Limits) -> Child {
         let context = Arc::new(Context::new(limits).unwrap());
         let host = Box::new(Hosted::new(service));
-        let engine = Arc::new(Engine::new(context.clone(), Box::new([host]), Some(1)).unwrap());
+        let engine = Arc::new(Engine::new(context.clone(), Box::new([host]), Some(1), Box::default(), vec![]).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

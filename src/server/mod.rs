@@ -26,6 +26,7 @@ use crate::burst::Burst;
 use crate::clock::Tick;
 use crate::config::{ACCEPTS, BACKLOG, CONTROL_CLIENTS, LISTENERS, QUEUE_PATIENCE};
 use crate::connection::poll_timeout;
+use crate::datagram::Memberships;
 use crate::engine::Engine;
 use crate::engine::listener::Listener;
 use crate::error::Error;
@@ -37,16 +38,30 @@ use crate::signal::Signals;
 
 /// Signals that ask the server to stop.
 const STOPPING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
-/// The self-pipe, the wake-up event, the control socket with its clients, and every listener.
-const POLLED: usize = LISTENERS + 2 + 1 + CONTROL_CLIENTS;
+/// The self-pipe, the wake-up event, the control socket with its clients, every listener, and the network's news.
+const POLLED: usize = LISTENERS + 3 + 1 + CONTROL_CLIENTS;
+
+/// What a server is put together from.
+pub(crate) struct Parts {
+    pub(crate) engine: Engine,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) memberships: Memberships,
+    /// The sockets in the order in which they were asked for, and what is served there.
+    pub(crate) names: Vec<(SocketAddr, String)>,
+    pub(crate) signals: Option<Signals>,
+    pub(crate) actions: Actions,
+    pub(crate) control: Option<Control>,
+    /// In a forking server: the processes that serve, in place of workers.
+    pub(crate) children: Option<Children>,
+}
 
 /// A bound server, ready to run.
 pub struct Server {
     engine: Arc<Engine>,
     listeners: Vec<Listener>,
-    names: Vec<String>,
+    memberships: Memberships,
+    names: Vec<(SocketAddr, String)>,
     signals: Option<Signals>,
-    /// In a forking server: the processes that serve, in place of workers.
     children: Option<Children>,
     actions: Actions,
     requests: Arc<Requests>,
@@ -72,28 +87,21 @@ pub struct Server {
 impl Server {
     /// A server of `service`, with the default [`Limits`](crate::Limits) and no address yet.
     pub fn builder(service: impl Service) -> Builder {
-        Builder::new(service)
+        Builder::new().service(service)
     }
 
-    pub(crate) fn new(
-        engine: Engine,
-        listeners: Vec<Listener>,
-        names: Vec<String>,
-        signals: Option<Signals>,
-        actions: Actions,
-        control: Option<Control>,
-        children: Option<Children>,
-    ) -> Result<Server, Error> {
+    pub(crate) fn new(parts: Parts) -> Result<Server, Error> {
         Ok(Server {
-            ladder: Ladder::new(engine.context.limits.grace),
-            engine: Arc::new(engine),
-            listeners,
-            names,
-            signals,
-            children,
-            actions,
+            ladder: Ladder::new(parts.engine.context.limits.grace),
+            engine: Arc::new(parts.engine),
+            listeners: parts.listeners,
+            memberships: parts.memberships,
+            names: parts.names,
+            signals: parts.signals,
+            actions: parts.actions,
+            control: parts.control,
+            children: parts.children,
             requests: Arc::default(),
-            control,
             countdown: None,
             notices_before: 0,
             ended_before: 0,
@@ -117,9 +125,9 @@ impl Server {
         Signals::route(&signals).map(Some).map_err(Error::setup("install signal handlers"))
     }
 
-    /// The addresses that are really listened on, in the order in which they were given.
+    /// The addresses that are really bound, TCP and UDP alike, in the order in which they were given.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listeners.iter().map(|listener| listener.address)
+        self.names.iter().map(|(address, _)| *address)
     }
 
     /// A handle to stop the server, or to look at it, from any thread.
@@ -135,8 +143,8 @@ impl Server {
     /// [forking](crate::Builder::forking) server finds a second thread.
     pub fn run(mut self) -> Result<ShutdownReport, Error> {
         let workers = self.start_workers()?;
-        for listener in &self.listeners {
-            let (address, name) = (&listener.address, &self.names[listener.service]);
+        self.memberships.start(self.now());
+        for (address, name) in &self.names {
             info!("PID:{}. Server started on {} ({})", std::process::id(), Text(address), Text(name.as_str()));
         }
         while self.ladder.phase != Phase::Over {
@@ -150,6 +158,7 @@ impl Server {
             if self.engine.next_sweep().is_some_and(|tick| tick.reached(now)) {
                 self.engine.sweep(now);
             }
+            self.memberships.renew(now);
             self.count_down(now);
             for index in acceptable {
                 self.accept_batch(index);
@@ -194,6 +203,9 @@ impl Server {
                 let _ = polled.push(index);
             }
         }
+        if let Some(news) = self.memberships.news() {
+            let _ = fds.push(PollFd::new(news, PollFlags::POLLIN));
+        }
         let timeout = self.next_deadline(now).map(|tick| tick.until(now));
         if let Err(error) = poll(&mut fds, poll_timeout(timeout)) {
             // EINTR: a signal, which the self-pipe holds. ENOMEM passes.
@@ -208,14 +220,21 @@ impl Server {
         self.signalled = fds[1..signals_end].iter().any(ready);
         self.controlled = fds[signals_end..first].iter().any(ready);
         let waiting = fds[first..].iter().zip(&polled).filter(|(fd, _)| ready(fd));
-        waiting.map(|(_, index)| *index).collect()
+        let waiting = waiting.map(|(_, index)| *index).collect();
+        let news = fds.get(first + polled.len()).is_some_and(ready);
+        drop(fds);
+        if news {
+            self.memberships.hear(self.now());
+        }
+        waiting
     }
 
     fn next_deadline(&self, now: Tick) -> Option<Tick> {
         let resumes = self.listeners.iter().filter_map(|listener| listener.resumes).filter(|tick| !tick.reached(now));
         let patience = self.queue_full_since.map(|since| since.after(QUEUE_PATIENCE)).filter(|tick| !tick.reached(now));
         let control = self.control.as_ref().and_then(Control::deadline);
-        [self.engine.next_sweep(), self.ladder.deadline(), self.countdown, patience, control]
+        let groups = self.memberships.deadline();
+        [self.engine.next_sweep(), self.ladder.deadline(), self.countdown, patience, control, groups]
             .into_iter()
             .flatten()
             .chain(resumes)
