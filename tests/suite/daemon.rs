@@ -29,7 +29,7 @@ fn expect_error(args: &[&str], code: i32, parts: &[&str]) {
 fn usage_errors_exit_with_2() {
     guard(|| {
         expect_error(&[], 2, &["no command", "serve"]);
-        expect_error(&["sevre"], 2, &["sevre", "serve, client or control"]);
+        expect_error(&["sevre"], 2, &["sevre", "serve, client, control or send"]);
         expect_error(&["serve", "--wrokers", "3"], 2, &["--wrokers"]);
         expect_error(&["serve", "--workers", "65"], 2, &["--workers 65", "1 to 64"]);
         expect_error(&["serve", "--queue=0"], 2, &["--queue 0", "1 to 1024"]);

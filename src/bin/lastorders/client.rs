@@ -4,16 +4,20 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use lexopt::Arg;
 use log::info;
 
 use crate::Failure;
 use crate::logging::{self, Logging};
+use crate::options::Command;
+use crate::usage::CLIENT_USAGE;
+use crate::values::{number, seconds, shown, value};
 
 pub struct Client {
-    pub address: String,
-    pub message: String,
-    pub every: Duration,
-    pub count: u64,
+    address: String,
+    message: String,
+    every: Duration,
+    count: u64,
 }
 
 /// What the server says when it closes.
@@ -23,6 +27,36 @@ enum Heard {
     Text,
     Notice,
     End,
+}
+
+pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
+    let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders client --help`"));
+    let mut client = Client {
+        address: String::new(),
+        message: "hello world".into(),
+        every: Duration::from_secs(1),
+        count: u64::MAX,
+    };
+    while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(CLIENT_USAGE.into())),
+            Arg::Long("message") => client.message = value(&mut parser).map_err(usage)?,
+            Arg::Long("every") => {
+                let text = value(&mut parser).map_err(usage)?;
+                client.every = seconds(&text).map_err(|error| usage(format!("--every {text:?}: {error}")))?;
+            }
+            Arg::Long("count") => {
+                let text = value(&mut parser).map_err(usage)?;
+                client.count = number(&text).map_err(|error| usage(format!("--count {text:?}: {error}")))? as u64;
+            }
+            Arg::Value(word) if client.address.is_empty() => client.address = word.to_string_lossy().into_owned(),
+            other => return Err(usage(format!("unexpected argument {}", shown(&other)))),
+        }
+    }
+    match client.address.is_empty() {
+        true => Err(usage("no address; give one like 127.0.0.1:9999".into())),
+        false => Ok(Command::Client(client)),
+    }
 }
 
 pub fn run(client: Client) -> Result<(), Failure> {

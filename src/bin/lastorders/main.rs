@@ -8,6 +8,7 @@ mod console;
 mod control;
 mod logging;
 mod options;
+mod send;
 mod serve;
 mod usage;
 mod values;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(*serve),
         Command::Client(client) => client::run(client),
         Command::Control(control) => control::run(control),
+        Command::Send(send) => send::run(send),
         Command::Print(text) => print(&text),
     });
     let (text, code) = match outcome {

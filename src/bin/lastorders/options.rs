@@ -3,28 +3,32 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use lastorders::Limits;
+use lastorders::{Interface, Limits};
 use lexopt::Arg;
 
 use crate::Failure;
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::control::Control;
 use crate::logging::{self, Logging};
-use crate::usage::{CLIENT_USAGE, CONTROL_USAGE, USAGE};
-use crate::values::{level, listen, number, on, seconds, shown, some_path, value, when_full};
+use crate::send::{self, Send};
+use crate::usage::{CONTROL_USAGE, USAGE};
+use crate::values::{each, group, interface, level, number, offer, on, seconds, shown, some_path, value, when_full};
 
 pub enum Command {
     Serve(Box<Serve>),
     Client(Client),
     Control(Control),
+    Send(Send),
     Print(String),
 }
 
 /// What `lastorders serve` was asked for.
 pub struct Serve {
-    pub tcp: Vec<(String, SocketAddr)>,
+    /// In the order in which they were asked for.
+    pub sockets: Vec<Socket>,
+    /// Where the multicast groups are joined.
+    pub interface: Option<Interface>,
     pub limits: Limits,
     pub kv_entries: usize,
     pub kv_bytes: usize,
@@ -36,8 +40,20 @@ pub struct Serve {
     pub check: bool,
 }
 
+/// A socket to be served, by its service's name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Socket {
+    Tcp(String, SocketAddr),
+    Udp(String, SocketAddr),
+    Multicast(SocketAddr),
+}
+
 /// The TCP services, as `--tcp` names them.
 pub const TCP_SERVICES: &str = "echo, upper, upper-lines, command, kv";
+/// The UDP services, as `--udp` names them.
+pub const UDP_SERVICES: &str = "time";
+
+const COMMANDS: &str = "serve, client, control or send";
 
 /// An option of `serve`: its name, its value if it takes one, what it does, and how.
 struct Opt {
@@ -52,7 +68,35 @@ const OPTIONS: &[Opt] = &[
         name: "tcp",
         value: "SERVICE=ADDR",
         help: "offer a service on an address; may be repeated [echo=127.0.0.1:9999]",
-        set: |serve, text| text.split(',').try_for_each(|one| listen(one).map(|it| serve.tcp.push(it))),
+        set: |serve, text| {
+            each(text, |one| {
+                let offered = offer(one, TCP_SERVICES, "echo=127.0.0.1:9999");
+                offered.map(|(service, address)| serve.sockets.push(Socket::Tcp(service, address)))
+            })
+        },
+    },
+    Opt {
+        name: "udp",
+        value: "SERVICE=ADDR",
+        help: "answer datagrams on an address; may be repeated",
+        set: |serve, text| {
+            each(text, |one| {
+                let offered = offer(one, UDP_SERVICES, "time=127.0.0.1:5006");
+                offered.map(|(service, address)| serve.sockets.push(Socket::Udp(service, address)))
+            })
+        },
+    },
+    Opt {
+        name: "multicast",
+        value: "GROUP:PORT",
+        help: "log what is sent to a multicast group; may be repeated",
+        set: |serve, text| each(text, |one| group(one).map(|group| serve.sockets.push(Socket::Multicast(group)))),
+    },
+    Opt {
+        name: "interface",
+        value: "IF",
+        help: "join the groups on it, a name or an address [the route's]",
+        set: |serve, text| interface(text).map(|one| serve.interface = Some(one)),
     },
     Opt {
         name: "workers",
@@ -177,15 +221,16 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
     let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders --help`"));
     match parser.next().map_err(|error| usage(error.to_string()))? {
         Some(Arg::Value(word)) if word == "serve" => parse_serve(parser),
-        Some(Arg::Value(word)) if word == "client" => parse_client(parser),
+        Some(Arg::Value(word)) if word == "client" => client::parse(parser),
         Some(Arg::Value(word)) if word == "control" => parse_control(parser),
-        Some(Arg::Value(word)) => Err(usage(format!("unknown command {word:?}; choose serve, client or control"))),
+        Some(Arg::Value(word)) if word == "send" => send::parse(parser),
+        Some(Arg::Value(word)) => Err(usage(format!("unknown command {word:?}; choose {COMMANDS}"))),
         Some(Arg::Long("help") | Arg::Short('h')) => Ok(Command::Print(USAGE.into())),
         Some(Arg::Long("version") | Arg::Short('V')) => {
             Ok(Command::Print(concat!("lastorders ", env!("CARGO_PKG_VERSION"), "\n").into()))
         }
         Some(other) => Err(usage(format!("unknown option {}", shown(&other)))),
-        None => Err(usage("no command; choose serve, client or control".into())),
+        None => Err(usage(format!("no command; choose {COMMANDS}"))),
     }
 }
 
@@ -205,7 +250,8 @@ fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
         given.push((option, text));
     }
     let mut serve = Serve {
-        tcp: vec![],
+        sockets: vec![],
+        interface: None,
         limits: Limits::default(),
         kv_entries: 1_024,
         kv_bytes: 65_536,
@@ -216,57 +262,26 @@ fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
         max_children: 50,
         check: false,
     };
-    for option in OPTIONS {
-        let mine = given.iter().filter(|(other, _)| other.name == option.name);
-        let mut source = format!("--{}", option.name);
-        let mut texts: Vec<String> = mine.map(|(_, text)| text.clone()).collect();
-        // The command line wins over the environment.
-        let variable = format!("LASTORDERS_{}", option.name.to_uppercase().replace('-', "_"));
-        if let (true, Some(text)) = (texts.is_empty(), std::env::var_os(&variable)) {
-            source = variable;
-            texts.push(text.to_string_lossy().into_owned());
+    let mut set = |option: &Opt, source: &str, text: &str| {
+        if option.value.is_empty() && matches!(text, "0" | "no" | "false") {
+            return Ok(());
         }
-        for text in texts {
-            if option.value.is_empty() && matches!(text.as_str(), "0" | "no" | "false") {
-                continue;
-            }
-            (option.set)(&mut serve, &text).map_err(|error| usage(format!("{source} {text:?}: {error}")))?;
+        (option.set)(&mut serve, text).map_err(|error| usage(format!("{source} {text:?}: {error}")))
+    };
+    for (option, text) in &given {
+        set(option, &format!("--{}", option.name), text)?;
+    }
+    // The command line wins over the environment.
+    for option in OPTIONS.iter().filter(|option| given.iter().all(|(other, _)| other.name != option.name)) {
+        let variable = format!("LASTORDERS_{}", option.name.to_uppercase().replace('-', "_"));
+        if let Some(text) = std::env::var_os(&variable) {
+            set(option, &variable, &text.to_string_lossy())?;
         }
     }
-    if serve.tcp.is_empty() {
-        serve.tcp.push(("echo".into(), SocketAddr::from(([127, 0, 0, 1], 9999))));
+    if serve.sockets.is_empty() {
+        serve.sockets.push(Socket::Tcp("echo".into(), SocketAddr::from(([127, 0, 0, 1], 9999))));
     }
     Ok(Command::Serve(Box::new(serve)))
-}
-
-fn parse_client(mut parser: lexopt::Parser) -> Result<Command, Failure> {
-    let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders client --help`"));
-    let mut client = Client {
-        address: String::new(),
-        message: "hello world".into(),
-        every: Duration::from_secs(1),
-        count: u64::MAX,
-    };
-    while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
-        match arg {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(CLIENT_USAGE.into())),
-            Arg::Long("message") => client.message = value(&mut parser).map_err(usage)?,
-            Arg::Long("every") => {
-                let text = value(&mut parser).map_err(usage)?;
-                client.every = seconds(&text).map_err(|error| usage(format!("--every {text:?}: {error}")))?;
-            }
-            Arg::Long("count") => {
-                let text = value(&mut parser).map_err(usage)?;
-                client.count = number(&text).map_err(|error| usage(format!("--count {text:?}: {error}")))? as u64;
-            }
-            Arg::Value(word) if client.address.is_empty() => client.address = word.to_string_lossy().into_owned(),
-            other => return Err(usage(format!("unexpected argument {}", shown(&other)))),
-        }
-    }
-    match client.address.is_empty() {
-        true => Err(usage("no address; give one like 127.0.0.1:9999".into())),
-        false => Ok(Command::Client(client)),
-    }
 }
 
 fn parse_control(mut parser: lexopt::Parser) -> Result<Command, Failure> {
@@ -309,7 +324,7 @@ fn serve_help() -> String {
         text += &format!("  {left:<27} {}\n", option.help);
     }
     text += &format!(
-        "\nTCP services: {TCP_SERVICES}.\n\
+        "\nTCP services: {TCP_SERVICES}. UDP services: {UDP_SERVICES}.\n\
          Each option is also read from the environment, as LASTORDERS_WORKERS and so on; lists are split at commas.\n\
          SIGUSR1 logs the counters, SIGUSR2 opens the log file again. A second signal to stop ends the grace time, a third exits at once.\n\
          Exit codes: 0 stopped as asked, 1 could not start or run, 2 usage.\n"
@@ -320,6 +335,7 @@ fn serve_help() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn serve(args: &[&str]) -> Result<Serve, String> {
         let args = ["lastorders", "serve"].iter().chain(args).map(OsString::from);
@@ -334,13 +350,24 @@ mod tests {
     fn both_forms_of_an_option_are_read() {
         let serve = serve(&["--workers=2", "--grace", "0.5", "--tcp=echo=[::1]:7,echo=127.0.0.1:0"]).unwrap();
         assert_eq!((serve.limits.workers, serve.limits.grace), (2, Duration::from_millis(500)));
-        assert_eq!(serve.tcp[0], ("echo".into(), "[::1]:7".parse().unwrap()));
-        assert_eq!(serve.tcp.len(), 2);
+        assert_eq!(serve.sockets[0], Socket::Tcp("echo".into(), "[::1]:7".parse().unwrap()));
+        assert_eq!(serve.sockets.len(), 2);
     }
 
     #[test]
     fn echo_is_served_when_nothing_is_named() {
-        assert_eq!(serve(&[]).unwrap().tcp, [("echo".into(), "127.0.0.1:9999".parse().unwrap())]);
+        let echo = Socket::Tcp("echo".into(), "127.0.0.1:9999".parse().unwrap());
+        assert_eq!(serve(&[]).unwrap().sockets, [echo]);
+    }
+
+    #[test]
+    fn sockets_keep_the_order_of_the_command_line() {
+        let args = ["--multicast=[ff05::1]:7", "--udp", "time=[::1]:7", "--interface", "lo", "--tcp=echo=[::1]:7"];
+        let serve = serve(&args).unwrap();
+        let address = "[::1]:7".parse().unwrap();
+        let group = Socket::Multicast("[ff05::1]:7".parse().unwrap());
+        assert_eq!(serve.sockets, [group, Socket::Udp("time".into(), address), Socket::Tcp("echo".into(), address)]);
+        assert_eq!(serve.interface, Some(Interface::Name("lo".into())));
     }
 
     #[test]
@@ -351,6 +378,9 @@ mod tests {
             (&["--tcp", "ehco=127.0.0.1:1"], &["ehco", "choose echo"]),
             (&["--tcp", "echo=localhost"], &["localhost", "127.0.0.1:9999"]),
             (&["--tcp", "echo"], &["SERVICE=ADDRESS"]),
+            (&["--udp", "echo=127.0.0.1:1"], &["echo", "choose time"]),
+            (&["--multicast", "10.0.0.1:1"], &["10.0.0.1", "not a multicast address", "239.1.1.1:5007"]),
+            (&["--interface", "a b"], &["--interface \"a b\"", "eth0"]),
             (&["--grace", "-1"], &["--grace \"-1\"", "seconds"]),
             (&["--grace", "nan"], &["--grace", "seconds"]),
             (&["--when-full", "panic"], &["panic", "wait, shed or reject"]),

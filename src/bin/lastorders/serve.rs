@@ -1,11 +1,11 @@
 //! `lastorders serve`: from options to a running server.
 
-use lastorders::services::{Command, Echo, Kv, Upper, UpperLines};
-use lastorders::{Builder, Error, Server, Service};
+use lastorders::services::{Bulletin, Command, Echo, Kv, Time, Upper, UpperLines};
+use lastorders::{Builder, Error, Group};
 use log::info;
 use nix::sys::signal::Signal;
 
-use crate::options::{Serve, TCP_SERVICES};
+use crate::options::{Serve, Socket, TCP_SERVICES};
 use crate::{Failure, console, logging, print};
 
 pub fn run(serve: Serve) -> Result<(), Failure> {
@@ -40,20 +40,23 @@ fn with_signals(builder: Builder) -> Result<Builder, Error> {
 }
 
 fn builder(serve: &Serve) -> Result<Builder, Failure> {
-    let mut builder: Option<Builder> = None;
+    let mut builder = Builder::new();
     let mut kv: Option<Kv> = None;
     let mut previous = "";
-    for (service, address) in &serve.tcp {
-        let next = match builder {
-            Some(builder) if previous == service => builder,
-            builder => add(builder, service, serve, &mut kv)?.name(service),
+    for socket in &serve.sockets {
+        let next = match socket {
+            Socket::Tcp(service, address) => {
+                let hosted = if previous == service { builder } else { add(builder, service, serve, &mut kv)? };
+                previous = service;
+                hosted.listen(*address)
+            }
+            Socket::Udp(service, address) => builder.datagram(Time::new()).name(service).bind(*address),
+            Socket::Multicast(address) => Group::new(*address, serve.interface.clone())
+                .map(|group| builder.datagram(Bulletin).name("multicast").join(group)),
         };
-        let bound = next.listen(*address);
-        builder = Some(bound.map_err(|error| Failure::Run(error.to_string()))?);
-        previous = service;
+        builder = next.map_err(|error| Failure::Run(error.to_string()))?;
     }
-    let builder = builder.ok_or_else(|| Failure::Usage("no address to listen on".into()))?;
-    let builder = builder.memory(kv.map_or(0, |kv| kv.memory())).limits(serve.limits.clone());
+    builder = builder.memory(kv.map_or(0, |kv| kv.memory())).limits(serve.limits.clone());
     let builder = match &serve.control {
         Some(path) => builder.control(path),
         None => builder,
@@ -61,29 +64,23 @@ fn builder(serve: &Serve) -> Result<Builder, Failure> {
     Ok(if serve.fork { builder.forking(serve.max_children) } else { builder })
 }
 
-/// Adds a service by its name. All that are called `kv` share one store, made for the first of them.
-fn add(builder: Option<Builder>, name: &str, serve: &Serve, kv: &mut Option<Kv>) -> Result<Builder, Failure> {
-    Ok(match name {
-        "echo" => host(builder, Echo),
-        "upper" => host(builder, Upper),
-        "upper-lines" => host(builder, UpperLines),
-        "command" => host(builder, Command::default()),
+/// Adds a TCP service by its name. All that are called `kv` share one store, made for the first of them.
+fn add(builder: Builder, name: &str, serve: &Serve, kv: &mut Option<Kv>) -> Result<Builder, Failure> {
+    let builder = match name {
+        "echo" => builder.service(Echo),
+        "upper" => builder.service(Upper),
+        "upper-lines" => builder.service(UpperLines),
+        "command" => builder.service(Command::default()),
         "kv" => {
             let shared = match kv.take() {
                 Some(kv) => kv,
                 None => Kv::new(serve.kv_entries, serve.kv_bytes).map_err(failure)?,
             };
-            host(builder, kv.insert(shared).clone())
+            builder.service(kv.insert(shared).clone())
         }
         other => return Err(Failure::Usage(format!("unknown service {other:?}; choose {TCP_SERVICES}"))),
-    })
-}
-
-fn host(builder: Option<Builder>, service: impl Service) -> Builder {
-    match builder {
-        None => Server::builder(service),
-        Some(builder) => builder.service(service),
-    }
+    };
+    Ok(builder.name(name))
 }
 
 fn failure(error: Error) -> Failure {

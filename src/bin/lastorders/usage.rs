@@ -5,6 +5,7 @@ Usage: lastorders serve [OPTION]...
        lastorders client ADDR [--message TEXT] [--every SECONDS] [--count N]
        lastorders control [--socket PATH] status [--json | --metrics]
        lastorders control [--socket PATH] stop [--grace SECONDS]
+       lastorders send GROUP:PORT MESSAGE [--ttl N] [--interface IF]
        lastorders --help | --version
 
 A fixed thread-pool server that tells its clients when it closes.

@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lastorders::WhenFull;
+use lastorders::{Group, Interface, WhenFull};
 use lexopt::Arg;
 use log::LevelFilter;
 
-use crate::options::TCP_SERVICES;
-
+/// An argument as it was written.
 pub fn shown(arg: &Arg<'_>) -> String {
     match arg {
         Arg::Short(letter) => format!("-{letter}"),
@@ -29,14 +28,30 @@ pub fn on(flag: &mut bool) -> Result<(), String> {
     Ok(())
 }
 
-pub fn listen(text: &str) -> Result<(String, SocketAddr), String> {
-    let form = "expected SERVICE=ADDRESS, as in echo=127.0.0.1:9999 or echo=[::1]:9999";
-    let (service, address) = text.split_once('=').ok_or(form)?;
-    if !TCP_SERVICES.split(", ").any(|known| known == service) {
-        return Err(format!("unknown service {service:?}; choose {TCP_SERVICES}"));
+/// Reads each item of a list.
+pub fn each(text: &str, read: impl FnMut(&str) -> Result<(), String>) -> Result<(), String> {
+    text.split(',').try_for_each(read)
+}
+
+/// Reads `SERVICE=ADDR`.
+pub fn offer(text: &str, services: &str, example: &str) -> Result<(String, SocketAddr), String> {
+    let form = format!("expected SERVICE=ADDRESS, as in {example}");
+    let (service, address) = text.split_once('=').ok_or_else(|| form.clone())?;
+    if !services.split(", ").any(|known| known == service) {
+        return Err(format!("unknown service {service:?}; choose {services}"));
     }
     let address = address.parse().map_err(|_| format!("{address:?} is not an address with a port; {form}"))?;
     Ok((service.into(), address))
+}
+
+pub fn group(text: &str) -> Result<SocketAddr, String> {
+    let form = "expected GROUP:PORT, as in 239.1.1.1:5007 or [ff05::1:3]:5007";
+    let address = text.parse().map_err(|_| form)?;
+    Group::new(address, None).map(|group| group.address()).map_err(|error| format!("{error}; {form}"))
+}
+
+pub fn interface(text: &str) -> Result<Interface, String> {
+    text.parse().map_err(|error: std::io::Error| error.to_string())
 }
 
 pub fn some_path(text: &str) -> Result<PathBuf, String> {
