@@ -15,6 +15,8 @@ mod fork_shutdown;
 mod full;
 mod kv;
 mod logging;
+mod multicast;
 mod panics;
 mod services;
 mod shutdown;
+mod udp;

@@ -1,0 +1,276 @@
+//! Multicast: daemons and a sender on one machine, and interfaces that come late, go, and come back.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use lastorders::{Answer, Builder, Datagrams, Group};
+
+use crate::support::{Daemon, Running, command, guard};
+
+/// `lastorders send`, which must succeed in silence.
+#[track_caller]
+fn send(args: &[&str]) {
+    let output = command().arg("send").args(args).output().expect("start the sender");
+    assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
+}
+
+/// Two daemons on one group and port both hear what one sender says, on the loopback interface by name and by
+/// address.
+#[test]
+fn two_daemons_hear_one_sender_on_loopback() {
+    guard(|| {
+        let mut first = Daemon::serve(&["--multicast", "239.1.1.1:0", "--interface", "lo"]);
+        let group = first.address().to_string();
+        let mut second = Daemon::serve(&["--multicast", &group, "--interface", "127.0.0.1"]);
+        for (interface, text) in [("lo", "Hello, multicast group!"), ("127.0.0.1", "it's \"me\" again")] {
+            send(&[&group, text, "--interface", interface]);
+            for daemon in [&mut first, &mut second] {
+                daemon.wait_for(&format!("Received: {text} from "));
+            }
+        }
+    });
+}
+
+/// Without an interface the route to the group decides, for those who listen and for the sender alike.
+#[test]
+fn without_an_interface_the_route_decides() {
+    guard(|| {
+        for group in ["239.1.1.1:0", "[ff05::5007]:0"] {
+            let mut daemons = vec![Daemon::serve(&["--multicast", group])];
+            let group = daemons[0].address().to_string();
+            daemons.push(Daemon::serve(&["--multicast", &group]));
+            let sent = command().args(["send", &group, "Hello, multicast group!"]).output().expect("start the sender");
+            if daemons[0].log[0].contains("Cannot join") || !sent.status.success() {
+                println!("skipped: no route to {group} on this machine");
+                continue;
+            }
+            for daemon in &mut daemons {
+                daemon.wait_for("Received: Hello, multicast group! from ");
+            }
+        }
+    });
+}
+
+/// What a sender puts into its message stays on one line of the log: control characters, bytes that are not
+/// text, and what would look like a line of the server's.
+#[test]
+fn no_message_can_forge_a_log_line() {
+    guard(|| {
+        let mut daemon = Daemon::serve(&["--multicast", "239.1.1.2:0", "--interface", "lo"]);
+        let group = Group::new(daemon.address(), "lo".parse().ok()).unwrap();
+        group.send(b"x\nINFO  PID:1. Server started on 1.2.3.4:5 (echo)\r\x1b[2J\xff\xe2\x80\xa8\\", 0).unwrap();
+        let line = daemon.wait_for("Received: x");
+        let text = r"Received: x\nINFO  PID:1. Server started on 1.2.3.4:5 (echo)\r\u{1b}[2J\xFF\u{2028}\\ from 1";
+        assert!(line.contains(text), "{line}");
+        group.send(&[b'x'; 5_000], 0).unwrap();
+        daemon.wait_for("Received more than 4096 bytes from 1");
+    });
+}
+
+/// A socket that is bound to the group gets what is sent to the group, and nothing that is sent to another one,
+/// or to the machine, on the same port.
+#[test]
+fn a_group_gets_nothing_else() {
+    guard(|| {
+        let (sender, heard) = std::sync::mpsc::channel();
+        let sender = std::sync::Mutex::new(sender);
+        let service = Datagrams::new(move |packet, _, _| {
+            let _ = sender.lock().unwrap().send(packet.to_vec());
+            Ok(Answer::Silence)
+        });
+        let lo = || "lo".parse().ok();
+        let group = Group::new("239.1.1.3:0".parse().unwrap(), lo()).unwrap();
+        let running = Running::run(Builder::new().datagram(service).join(group).build().unwrap());
+        let port = running.address.port();
+        let other = Group::new(format!("239.1.1.4:{port}").parse().unwrap(), lo()).unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        // Joined once the server runs, which its answer to this shows: it is sent until it is heard.
+        let group = Group::new(running.address, lo()).unwrap();
+        let heard_first = loop {
+            group.send(b"first", 0).unwrap();
+            if let Ok(packet) = heard.recv_timeout(std::time::Duration::from_millis(20)) {
+                break packet;
+            }
+        };
+        assert_eq!(heard_first, b"first");
+        other.send(b"to another group", 0).unwrap();
+        socket.send_to(b"to the machine", ("127.0.0.1", port)).unwrap();
+        group.send(b"last", 0).unwrap();
+        let last = heard.iter().find(|packet| packet != b"first").unwrap();
+        assert_eq!(last, b"last");
+        running.stop();
+    });
+}
+
+/// A network of its own, which ends with this.
+struct Network(Child);
+
+impl Network {
+    /// `None`, after saying why, where that is not possible.
+    fn new() -> Option<Network> {
+        let spawned = Command::new("unshare")
+            .args(["-n", "sh", "-c", "ip link set lo up && ip link add lan type veth peer name wall; echo $?; cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = spawned else {
+            println!("skipped: no unshare(1)");
+            return None;
+        };
+        let mut line = String::new();
+        let _ = BufReader::new(child.stdout.as_mut()?).read_line(&mut line);
+        let network = Network(child);
+        if line != "0\n" || network.command("true").output().is_ok_and(|output| !output.status.success()) {
+            println!("skipped: no network namespace with veth interfaces for this user");
+            return None;
+        }
+        network.ip("link del lan");
+        Some(network)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.0.id().to_string(), "-n", program]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    #[track_caller]
+    fn ip(&self, args: &str) {
+        let output = self.command("ip").args(args.split(' ')).output().expect("start ip");
+        assert!(output.status.success(), "ip {args}: {output:?}");
+    }
+
+    /// The daemon's command line in this network.
+    fn daemon(&self) -> Command {
+        let daemon = command();
+        let mut inside = self.command(daemon.get_program().to_str().unwrap());
+        inside.args(daemon.get_args());
+        inside
+    }
+
+    /// Gives it the interface `lan`, up, with addresses.
+    fn plug(&self) {
+        self.ip("link add lan type veth peer name wall");
+        self.ip("link set wall up");
+        self.ip("addr add 10.7.0.1/24 dev lan");
+        self.ip("link set lan up");
+        self.ip("addr add fd07::1/64 dev lan nodad");
+    }
+
+    #[track_caller]
+    fn send(&self, group: &str, text: &str, on: &[&str]) {
+        let output = self.daemon().args(["send", group, text]).args(on).output().expect("start the sender");
+        assert!(output.status.success(), "{group} {on:?}: {output:?}");
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.stdout.take().map(|mut out| out.read_to_end(&mut vec![]));
+        let _ = self.0.wait();
+    }
+}
+
+const GROUPS: [&str; 3] = ["239.1.1.1:5007", "[ff05::1:3]:5008", "[ff02::1:3]:5009"];
+
+/// The interface is not there at start, then comes, goes, comes back as another one, and goes down and up: each
+/// time the groups are heard again, and in between the daemon says once that they are not.
+#[test]
+fn groups_are_joined_again_when_the_interface_comes_back() {
+    guard(|| {
+        let Some(network) = Network::new() else { return };
+        let mut command = network.daemon();
+        command.arg("serve").args(GROUPS.map(|group| format!("--multicast={group}"))).args(["--interface", "lan"]);
+        let mut daemon = Daemon::spawn(&mut command);
+        for group in ["239.1.1.1", "ff05::1:3", "ff02::1:3"] {
+            daemon.wait_for(&format!("Cannot join {group} on lan now"));
+        }
+        daemon.wait_for("Server started on [ff02::1:3]:5009 (multicast)");
+        for round in ["first", "second"] {
+            network.plug();
+            hear_all(&network, &mut daemon, round);
+            network.ip("link del lan");
+            (0..3).for_each(|_| drop(daemon.wait_for("Cannot join ")));
+        }
+        network.plug();
+        hear_all(&network, &mut daemon, "third");
+        network.ip("link set lan down");
+        network.ip("link set lan up");
+        network.ip("addr replace fd07::1/64 dev lan nodad");
+        for group in GROUPS {
+            network.send(group, "up again", &["--interface", "10.7.0.1"]);
+            daemon.wait_for("Received: up again from ");
+        }
+    });
+}
+
+#[track_caller]
+fn hear_all(network: &Network, daemon: &mut Daemon, round: &str) {
+    (0..3).for_each(|_| drop(daemon.wait_for("Joined ")));
+    for group in GROUPS {
+        let text = format!("{round} at {group}");
+        network.send(group, &text, &["--interface", "lan"]);
+        daemon.wait_for(&format!("Received: {text} from "));
+    }
+}
+
+/// Without an interface, and at first without a route: the group is joined where the route leads, once there is
+/// one. Nothing but the route changes.
+#[test]
+fn a_group_is_joined_when_the_route_comes() {
+    guard(|| {
+        let Some(network) = Network::new() else { return };
+        let mut daemon = Daemon::spawn(network.daemon().args(["serve", "--multicast", GROUPS[0]]));
+        daemon.wait_for("Cannot join 239.1.1.1 now");
+        network.ip("route add 239.0.0.0/8 dev lo");
+        daemon.wait_for("Joined 239.1.1.1");
+        network.send(GROUPS[0], "by the route", &[]);
+        daemon.wait_for("Received: by the route from ");
+    });
+}
+
+/// The interface is taken away and another one of its name put there at once, before anybody has looked: the
+/// group is joined on the new one.
+#[test]
+fn a_group_follows_an_interface_that_is_swapped() {
+    guard(|| {
+        let Some(network) = Network::new() else { return };
+        network.plug();
+        let mut daemon = Daemon::spawn(network.daemon().args(["serve", "--multicast", GROUPS[0], "--interface=lan"]));
+        daemon.wait_for("Server started on ");
+        network.ip("link del lan");
+        network.plug();
+        let (heard, stop) = std::sync::mpsc::channel::<()>();
+        let sender = std::thread::spawn(move || {
+            // When the new membership stands nobody tells, if the old one was never missed.
+            while stop.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                network.send(GROUPS[0], "swapped", &["--interface", "lan"]);
+            }
+        });
+        daemon.wait_for("Received: swapped from 10.7.0.1:");
+        drop(heard);
+        sender.join().unwrap();
+    });
+}
+
+/// A group that cannot be sent to is an error with its reason, not a success.
+#[test]
+fn a_sender_says_what_is_wrong() {
+    guard(|| {
+        for (args, code, parts) in [
+            (&["10.0.0.1:5007", "x"][..], 2, &["10.0.0.1:5007", "not a multicast address"][..]),
+            (&["239.1.1.1:5007"], 2, &["a group and a message"]),
+            (&["239.1.1.1:5007", "x", "--ttl", "256"], 2, &["--ttl \"256\"", "0 to 255"]),
+            (&["239.1.1.1:5007", "x", "--interface", "no-such-if"], 1, &["239.1.1.1:5007", "No such device"]),
+            (&["239.1.1.1:5007", &"x".repeat(65_508), "--interface", "lo"], 1, &["Message too long"]),
+        ] {
+            let output = command().arg("send").args(args).output().expect("start the sender");
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{text}");
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        }
+    });
+}
