@@ -15,8 +15,8 @@ pub(crate) struct Tick(u32);
 
 impl Tick {
     pub(crate) fn after(self, wait: Duration) -> Tick {
-        // Rounded up, so that a deadline is never met early.
-        let millis = wait.as_nanos().div_ceil(1_000_000) as u32;
+        // Rounded up, and one more because the present is rounded down: a deadline is never met early.
+        let millis = if wait.is_zero() { 0 } else { wait.as_nanos().div_ceil(1_000_000) as u32 + 1 };
         Tick(self.0.wrapping_add(millis).max(1))
     }
 
@@ -87,21 +87,22 @@ mod tests {
     fn deadlines_hold_across_the_wrap() {
         let late = Tick(u32::MAX - 10);
         let next = late.after(Duration::from_millis(100));
-        assert_eq!(next, Tick(89));
+        assert_eq!(next, Tick(90));
         assert!(late.is_before(next) && !next.is_before(late));
         assert!(!next.reached(late) && next.reached(next));
-        assert_eq!(next.until(late), Duration::from_millis(100));
+        assert_eq!(next.until(late), Duration::from_millis(101));
         assert_eq!(late.until(next), Duration::ZERO);
     }
 
     #[test]
     fn a_tick_is_never_the_unset_value() {
-        assert_eq!(Tick(u32::MAX).after(Duration::from_millis(1)), Tick(1));
+        assert_eq!(Tick(u32::MAX - 1).after(Duration::from_millis(1)), Tick(1));
     }
 
     #[test]
     fn waits_are_rounded_up() {
-        assert_eq!(Tick(1).after(Duration::from_micros(1)), Tick(2));
+        assert_eq!(Tick(1).after(Duration::from_micros(1)), Tick(3));
+        assert_eq!(Tick(1).after(Duration::ZERO), Tick(1));
     }
 
     #[test]

@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(ladder.progress(at(now, 4_999), 1, 4), None);
         assert_eq!(ladder.progress(at(now, 5_000), 1, 4), Some(Action::Cut));
         assert_eq!(ladder.progress(at(now, 5_999), 1, 1), None);
-        assert_eq!(ladder.progress(at(now, 6_000), 1, 1), Some(Action::Finish));
+        assert_eq!(ladder.progress(at(now, 6_001), 1, 1), Some(Action::Finish));
 
         let mut ladder = Ladder::new(Duration::from_secs(5));
         ladder.drain(Trigger::Handle, now);
