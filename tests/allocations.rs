@@ -4,11 +4,11 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lastorders::Server;
-use lastorders::services::{Echo, Kv};
+use lastorders::services::{Echo, Kv, Time};
 
 struct Counting;
 
@@ -55,15 +55,27 @@ fn print(mut into: &mut [u8], text: std::fmt::Arguments<'_>) -> usize {
     room - into.len()
 }
 
+fn ask_time(socket: &UdpSocket) {
+    let mut reply = [0; 128];
+    socket.send(br#"{"type": "time"}"#).unwrap();
+    let count = socket.recv(&mut reply).unwrap();
+    assert!(reply[..count].starts_with(br#"{"time": ""#));
+}
+
 /// After warm-up, 10,000 requests on open connections and 1,000 connections with one request each allocate
-/// nothing, nor do 40,000 requests to set, overwrite, get and delete, in the server and in this client alike.
+/// nothing, nor do 40,000 requests to set, overwrite, get and delete and 10,000 datagrams, in the server and in
+/// this client alike.
 #[test]
 fn steady_state_allocates_nothing() {
     let builder = Server::builder(Echo).listen("127.0.0.1:0").unwrap();
     let kv = Kv::new(16, 1_024).unwrap();
-    let server = builder.service(kv).listen("127.0.0.1:0").unwrap().build().unwrap();
+    let server = builder.service(kv).listen("127.0.0.1:0").unwrap();
+    let server = server.datagram(Time::new()).bind("127.0.0.1:0").unwrap().build().unwrap();
     let address = server.addresses().next().unwrap();
     let kv_address = server.addresses().nth(1).unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(server.addresses().nth(2).unwrap()).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
     let handle = server.handle();
     // At level warn: what is formatted for an info line costs nothing.
     log::set_max_level(log::LevelFilter::Warn);
@@ -77,6 +89,7 @@ fn steady_state_allocates_nothing() {
         for index in 0..requests {
             ask(&mut clients[index % 8]);
             ask_kv(&mut store, index);
+            ask_time(&socket);
         }
         for _ in 0..connections {
             ask(&mut TcpStream::connect(address).unwrap());
