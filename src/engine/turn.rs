@@ -150,7 +150,10 @@ impl Driver {
             }
             Stage::Lingering(..) if !connection.readable => Ok(Step::Wait),
             Stage::Lingering(..) => match connection.discard() {
-                Ok(Fill::Bytes) => Ok(Step::Again),
+                Ok(Fill::Bytes) => {
+                    connection.readable |= place.hangup.load(Ordering::Relaxed);
+                    Ok(Step::Again)
+                }
                 Ok(Fill::Nothing) => Ok(Step::Wait),
                 // The client has closed too, or is gone: either way it ended as was planned.
                 Ok(Fill::Ended) | Err(_) => Err(connection.planned_end()),

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use crate::logging::{Folder, read, stop, texts, visits};
-use crate::support::{Client, Daemon, command, guard, wait_until};
+use crate::support::{Client, Daemon, FullHouse, command, guard, wait_until};
 
 /// A daemon whose console nobody listens to; where it listens is in its log file.
 fn unheard(path: &str, stderr: impl Into<Stdio>) -> Daemon {
@@ -103,6 +103,22 @@ fn enter_and_the_end_of_input_stop_the_server_with_notice() {
             stdout.read_to_string(&mut said).unwrap();
             assert_eq!(said, "Press Enter to quit.\nWaiting for server to shut down...\nExiting now.\n");
         }
+    });
+}
+
+/// Enter drains a server with every slot taken, under load, as a signal does.
+#[test]
+fn enter_drains_a_full_server() {
+    guard(|| {
+        let mut command = command();
+        command.args(["serve", "--tcp", "echo=127.0.0.1:0", "--console", "--connections", "8", "--grace", "30"]);
+        let mut daemon = Daemon::spawn(command.stdin(Stdio::piped()));
+        let line = daemon.wait_for("Server started on ");
+        let (_, address) = line.split_once("started on ").unwrap();
+        let house = FullHouse::fill(address.split(' ').next().unwrap().parse().unwrap());
+        daemon.child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        house.expect_notice();
+        daemon.wait_ok();
     });
 }
 

@@ -8,7 +8,7 @@ use std::process::Output;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Daemon, HANG, command, guard};
+use crate::support::{Client, Daemon, FullHouse, HANG, command, guard};
 
 /// A path of this test's own, removed when it ends.
 struct Path(PathBuf);
@@ -79,32 +79,12 @@ fn a_full_server_answers_and_drains() {
         let path = Path::new("full");
         let mut daemon =
             Daemon::echo(&["--control", path.text(), "--connections", "8", "--queue", "1", "--workers", "1"]);
-        let mut clients: Vec<Client> = (0..8).map(|_| Client::greeted(daemon.address())).collect();
-        let waiting: Vec<Client> = (0..4).map(|_| daemon.client()).collect();
+        let house = FullHouse::fill(daemon.address());
         assert!(printed(&path.control(&["status"])).contains("open 8\n"));
-        let busy = clients.pop().unwrap();
-        let load = std::thread::spawn(move || {
-            let mut busy = busy;
-            loop {
-                busy.send("hello world");
-                let heard = busy.recv();
-                if heard != b"hello world" {
-                    return heard;
-                }
-            }
-        });
         assert_eq!(printed(&path.control(&["stop", "--grace", "33"])), "stopping, grace 33 seconds\n");
         assert_eq!(path.ask(b"stop\n"), "stopping already, grace 33 seconds\n");
         daemon.wait_for("Control request made, closing server in 33 seconds...");
-        for client in clients.iter_mut() {
-            assert_eq!(client.rest(), b"SHUTDOWN");
-        }
-        let last = load.join().unwrap();
-        assert!(last.ends_with(b"SHUTDOWN"), "{last:?}");
-        for mut client in waiting {
-            assert_eq!(client.rest(), b"SHUTDOWN");
-        }
-        drop(clients);
+        house.expect_notice();
         daemon.wait_ok();
         assert!(!path.0.exists(), "the socket file is removed");
     });

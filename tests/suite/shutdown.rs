@@ -9,7 +9,7 @@ use lastorders::services::Echo;
 use lastorders::{Connection, Flow, Lines, Server, Service, Streams, Trigger};
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Daemon, Running, guard, wait_until};
+use crate::support::{Client, Daemon, FullHouse, Running, guard, wait_until};
 
 /// Each of the four signals: a client that was echoed and is silent now gets the 8 bytes alone, then the end of
 /// stream; when it leaves, the server exits at once with status 0.
@@ -53,6 +53,38 @@ fn the_notice_is_not_glued_to_a_reply() {
         drop(client);
         let report = running.report();
         assert_eq!((report.trigger, report.notified, report.left, report.closed), (Trigger::Handle, 1, 1, 0));
+    });
+}
+
+/// The handle drains a server with every slot taken, under load.
+#[test]
+fn the_handle_drains_a_full_server() {
+    guard(|| {
+        let running = Running::start(Server::builder(Echo).connections(FullHouse::SLOTS));
+        let house = FullHouse::fill(running.address);
+        running.handle.shutdown();
+        house.expect_notice();
+        let report = running.report();
+        assert_eq!((report.notified, report.left, report.closed), (8, 8, 0), "those in the backlog got no slot");
+    });
+}
+
+/// Clients that still say something and leave in the same moment have left: what they said does not hide it.
+#[test]
+fn last_words_do_not_hide_the_end_of_a_client() {
+    guard(|| {
+        let running = Running::start(Server::builder(Echo).grace(Duration::from_secs(3_000)));
+        let mut clients: Vec<Client> = (0..100).map(|_| Client::greeted(running.address)).collect();
+        running.handle.shutdown();
+        for client in &mut clients {
+            client.expect("SHUTDOWN");
+        }
+        for mut client in clients {
+            client.send("last words");
+            client.finish();
+            client.expect_end();
+        }
+        assert_eq!(running.report().left, 100);
     });
 }
 

@@ -119,6 +119,43 @@ impl Client {
     }
 }
 
+/// Every one of eight slots taken, one of their clients asking without pause, and four more in the backlog.
+pub struct FullHouse {
+    parked: Vec<Client>,
+    waiting: Vec<Client>,
+    busy: JoinHandle<Vec<u8>>,
+}
+
+impl FullHouse {
+    pub const SLOTS: usize = 8;
+
+    /// Fills an echo server that has that many slots.
+    pub fn fill(address: SocketAddr) -> FullHouse {
+        let mut parked: Vec<Client> = (0..Self::SLOTS).map(|_| Client::greeted(address)).collect();
+        let waiting = (0..4).map(|_| Client::connect(address)).collect();
+        let mut busy = parked.pop().unwrap();
+        let busy = thread::spawn(move || {
+            loop {
+                busy.send("hello world");
+                let heard = busy.recv();
+                if heard != b"hello world" {
+                    return heard;
+                }
+            }
+        });
+        FullHouse { parked, waiting, busy }
+    }
+
+    /// Everybody is told, and leaves.
+    pub fn expect_notice(self) {
+        let told = self.busy.join().unwrap();
+        assert!(told.ends_with(b"SHUTDOWN"), "{told:?}");
+        for mut client in self.parked.into_iter().chain(self.waiting) {
+            assert_eq!(client.rest(), b"SHUTDOWN");
+        }
+    }
+}
+
 /// A server in this process.
 pub struct Running {
     pub address: SocketAddr,
