@@ -283,7 +283,11 @@ impl Engine {
         // The workers may all be busy for as long as the grace time lasts: who is queued hears it from here.
         for _ in 0..self.queue.lengths().0 {
             let Some(token) = self.queue.take() else { break };
-            self.with_owned(token, |slot, connection| self.drain(token, slot, connection));
+            match self.ports.at(token) {
+                // Datagrams have no notice, and are answered until the grace time is over.
+                Some(_) => self.follow_up(self.queue.push(token)),
+                None => self.with_owned(token, |slot, connection| self.drain(token, slot, connection)),
+            }
         }
     }
 

@@ -294,6 +294,43 @@ fn datagrams_are_answered_until_the_end_of_the_grace() {
     });
 }
 
+/// The shutdown begins while a datagram socket waits in the ready queue, behind one whose service holds the only
+/// worker: the client that waits there too is told, and the datagram is answered once the worker is free.
+#[test]
+fn a_queued_socket_keeps_its_datagrams_when_the_shutdown_begins() {
+    guard(|| {
+        let gate = Arc::new(Barrier::new(2));
+        let (entered, stuck) = mpsc::channel();
+        let entered = Mutex::new(entered);
+        let waits = gate.clone();
+        let holder = Datagrams::new(move |_, _, _| {
+            let _ = entered.lock().unwrap().send(());
+            waits.wait();
+            Ok(Answer::Silence)
+        });
+        let builder = Builder::new().service(Echo).listen("127.0.0.1:0").unwrap().workers(1);
+        let builder = builder.datagram(holder).bind("127.0.0.1:0").unwrap();
+        let server = builder.datagram(echo()).bind("127.0.0.1:0").unwrap().grace(Duration::from_secs(50));
+        let server = server.build().unwrap();
+        let addresses: Vec<_> = server.addresses().collect();
+        // The worker finds both at its first look, and serves the one that was sent to first.
+        sender(addresses[1]).send(b"x").unwrap();
+        let socket = sender(addresses[2]);
+        socket.send(b"in the queue").unwrap();
+        let running = Running::run(server);
+        stuck.recv().unwrap();
+        let mut client = running.client();
+        wait_until("the client is admitted", || running.handle.stats().accepted == 1);
+        running.handle.shutdown();
+        client.expect("SHUTDOWN");
+        gate.wait();
+        assert_eq!(hear(&socket), "in the queue");
+        client.expect_end();
+        drop(client);
+        assert_eq!(running.report().abandoned, 0);
+    });
+}
+
 /// A worker that is held up by one socket's service leaves the other sockets to the rest, and at the end the
 /// server does not wait for it for ever; when it comes back it closes the socket.
 #[test]
