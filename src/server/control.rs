@@ -22,6 +22,7 @@ use nix::sys::socket::{
 
 use crate::clock::Tick;
 use crate::config::{CONTROL_CLIENTS, CONTROL_PATIENCE, CONTROL_REPLY, CONTROL_REQUEST, MAX_TIMEOUT};
+use crate::engine::admission::{Backoff, Failure, classify};
 use crate::stats::{Kind, Stats};
 
 /// What a client of the control socket asked for.
@@ -68,6 +69,9 @@ pub(crate) struct Control {
     /// Removed at the end, by the process that made it.
     path: Option<PathBuf>,
     clients: Fixed<Client, CONTROL_CLIENTS>,
+    backoff: Backoff,
+    /// Nobody new is accepted before then.
+    resumes: Option<Tick>,
 }
 
 #[derive(Debug)]
@@ -93,7 +97,13 @@ impl Control {
         // Between bind and listen nobody can connect, so nobody gets in before the mode is set.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         listen(&socket, Backlog::new(CONTROL_CLIENTS as i32)?)?;
-        Ok(Control { listener: UnixListener::from(socket), path: Some(path.into()), clients: Fixed::new() })
+        Ok(Control {
+            listener: UnixListener::from(socket),
+            path: Some(path.into()),
+            clients: Fixed::new(),
+            backoff: Backoff::default(),
+            resumes: None,
+        })
     }
 
     /// Closes a child process's copies.
@@ -101,31 +111,47 @@ impl Control {
         self.path = None;
     }
 
-    /// The descriptors to be polled for input: the listener, if there is a place, and every client.
+    /// The descriptors to be polled for input: the listener, unless it is to be left alone, and every client.
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let listener = (!self.clients.is_full()).then(|| self.listener.as_fd());
+        let listener = (!self.clients.is_full() && self.resumes.is_none()).then(|| self.listener.as_fd());
         listener.into_iter().chain(self.clients.iter().map(|client| client.stream.as_fd()))
     }
 
     /// When [`serve`](Control::serve) must be called even if nothing is readable.
     pub(crate) fn deadline(&self) -> Option<Tick> {
-        let ends = self.clients.iter().map(|client| client.until);
+        let ends = self.clients.iter().map(|client| client.until).chain(self.resumes);
         ends.reduce(|first, next| if next.is_before(first) { next } else { first })
     }
 
     /// Accepts, receives and answers, without waiting for anybody.
     pub(crate) fn serve(&mut self, now: Tick, mut answer: impl FnMut(Result<Ask, Refusal>) -> Answer) {
-        while !self.clients.is_full() {
-            let Ok((stream, _)) = self.listener.accept() else { break };
-            let client = Client { stream, request: Fixed::new(), until: now.after(CONTROL_PATIENCE) };
-            // There is a place: the loop has looked.
-            let _ = self.clients.push(client);
+        if self.resumes.is_none_or(|tick| tick.reached(now)) {
+            self.accept(now);
         }
         self.clients.retain_mut(|client| {
             let Some(request) = client.receive() else { return !client.until.reached(now) };
             client.finish(&answer(request));
             false
         });
+    }
+
+    fn accept(&mut self, now: Tick) {
+        self.resumes = None;
+        while !self.clients.is_full() {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if classify(&error) == Failure::Empty => break,
+                // Out of descriptors, most likely. Who waits stays readable: polled again at once, it would keep
+                // the accept loop spinning until somebody closes something.
+                Err(_) => {
+                    self.resumes = Some(now.after(self.backoff.next()));
+                    break;
+                }
+            };
+            self.backoff.reset();
+            // There is a place: the loop has looked.
+            let _ = self.clients.push(Client { stream, request: Fixed::new(), until: now.after(CONTROL_PATIENCE) });
+        }
     }
 }
 

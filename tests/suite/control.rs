@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::Output;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -119,6 +120,43 @@ fn bad_requests_harm_nothing() {
         drop(silent);
         let output = path.control(&["status", "--grace", "1"]);
         assert_eq!(output.status.code(), Some(2));
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait_ok();
+    });
+}
+
+/// Out of descriptors, the server cannot accept who asks: it does not spin over it, and answers when it can.
+#[test]
+fn a_client_that_cannot_be_accepted_is_not_spun_on() {
+    guard(|| {
+        let path = Path::new("spin");
+        let mut daemon = Daemon::echo(&["--control", path.text()]);
+        let pid = daemon.pid();
+        let limit = |count| {
+            let args = [format!("--pid={pid}"), format!("--nofile={count}:4096")];
+            std::process::Command::new("prlimit").args(args).status().is_ok_and(|status| status.success())
+        };
+        if !limit(4) {
+            return println!("skipped: prlimit(1) is not to be had here");
+        }
+        // proc(5): fields 14 and 15, in hundredths of a second.
+        let spent = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+            fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum::<u64>()
+        };
+        let before = spent();
+        let mut asking = UnixStream::connect(&path.0).unwrap();
+        asking.write_all(b"status\n").unwrap();
+        asking.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        asking.read(&mut [0]).expect_err("nobody can answer");
+        let spun = spent() - before;
+        assert!(spun < 10, "{spun} hundredths of half a second");
+        assert!(limit(4_096));
+        asking.set_read_timeout(Some(HANG / 2)).unwrap();
+        let mut answer = String::new();
+        asking.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("open 0\n"), "{answer}");
         daemon.signal(Signal::SIGTERM);
         daemon.wait_ok();
     });
