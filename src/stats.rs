@@ -160,9 +160,9 @@ counters! {
     notices,
     /// Datagrams received.
     datagrams,
-    /// Those of them that were longer than [`DATAGRAM`](crate::config::DATAGRAM).
+    /// Datagrams received that were longer than 4,096 bytes.
     oversized,
-    /// Those of them on which their service failed or panicked.
+    /// Datagrams received on which their service failed or panicked.
     datagrams_failed,
     /// Datagrams sent in reply.
     replies,
@@ -226,5 +226,13 @@ mod tests {
         let line = counters.snapshot().to_string();
         assert!(line.contains("accepted=3 ") && line.contains(" timed_out_write=1 "), "{line}");
         assert!(!line.contains('\n'));
+    }
+
+    #[test]
+    fn every_explanation_stands_alone_as_plain_text() {
+        for figure in Stats::default().figures() {
+            let plain = !figure.help.contains(['[', '\n', '\\']) && !figure.help.contains("::");
+            assert!(plain && figure.help.ends_with('.'), "{}: {}", figure.name, figure.help);
+        }
     }
 }
