@@ -5,6 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lexopt::Arg;
+
+use crate::options::Command;
+use crate::usage::CONTROL_USAGE;
+use crate::values::{seconds, shown, some_path, value};
 use crate::{Failure, print};
 
 pub struct Control {
@@ -14,6 +19,37 @@ pub struct Control {
 
 /// A server answers at once; one that is stopped in a debugger never does.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
+    let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders control --help`"));
+    let default = std::env::var_os("LASTORDERS_CONTROL").unwrap_or("/run/lastorders.sock".into());
+    let mut control = Control { socket: default.into(), request: String::new() };
+    let (mut form, mut grace) = ("", None);
+    while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(CONTROL_USAGE.into())),
+            Arg::Long("socket") => control.socket = value(&mut parser).and_then(|it| some_path(&it)).map_err(usage)?,
+            Arg::Long("json") => form = "json",
+            Arg::Long("metrics") => form = "metrics",
+            Arg::Long("grace") => {
+                let text = value(&mut parser).map_err(usage)?;
+                grace = Some(seconds(&text).map_err(|error| usage(format!("--grace {text:?}: {error}")))?);
+            }
+            Arg::Value(word) if control.request.is_empty() && (word == "status" || word == "stop") => {
+                control.request = word.to_string_lossy().into_owned();
+            }
+            other => return Err(usage(format!("unexpected argument {}", shown(&other)))),
+        }
+    }
+    match (control.request.as_str(), form, grace) {
+        ("status", "", None) | ("stop", "", None) => {}
+        ("status", form, None) => control.request += &format!(" {form}"),
+        ("stop", "", Some(grace)) => control.request += &format!(" {}", grace.as_secs_f64()),
+        ("", ..) => return Err(usage("no request; choose status or stop".into())),
+        (request, ..) => return Err(usage(format!("{request} does not take that option"))),
+    }
+    Ok(Command::Control(control))
+}
 
 pub fn run(control: Control) -> Result<(), Failure> {
     let answer = ask(&control.socket, &control.request).map_err(|error| {

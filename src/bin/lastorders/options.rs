@@ -9,10 +9,10 @@ use lexopt::Arg;
 
 use crate::Failure;
 use crate::client::{self, Client};
-use crate::control::Control;
+use crate::control::{self, Control};
 use crate::logging::{self, Logging};
 use crate::send::{self, Send};
-use crate::usage::{CONTROL_USAGE, USAGE};
+use crate::usage::USAGE;
 use crate::values::{each, group, interface, level, number, offer, on, seconds, shown, some_path, value, when_full};
 
 pub enum Command {
@@ -222,7 +222,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
     match parser.next().map_err(|error| usage(error.to_string()))? {
         Some(Arg::Value(word)) if word == "serve" => parse_serve(parser),
         Some(Arg::Value(word)) if word == "client" => client::parse(parser),
-        Some(Arg::Value(word)) if word == "control" => parse_control(parser),
+        Some(Arg::Value(word)) if word == "control" => control::parse(parser),
         Some(Arg::Value(word)) if word == "send" => send::parse(parser),
         Some(Arg::Value(word)) => Err(usage(format!("unknown command {word:?}; choose {COMMANDS}"))),
         Some(Arg::Long("help") | Arg::Short('h')) => Ok(Command::Print(USAGE.into())),
@@ -282,38 +282,6 @@ fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
         serve.sockets.push(Socket::Tcp("echo".into(), SocketAddr::from(([127, 0, 0, 1], 9999))));
     }
     Ok(Command::Serve(Box::new(serve)))
-}
-
-fn parse_control(mut parser: lexopt::Parser) -> Result<Command, Failure> {
-    let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders control --help`"));
-    let default = std::env::var_os("LASTORDERS_CONTROL").unwrap_or("/run/lastorders.sock".into());
-    let mut control = Control { socket: default.into(), request: String::new() };
-    let mut form = "";
-    let mut grace = None;
-    while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
-        match arg {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(CONTROL_USAGE.into())),
-            Arg::Long("socket") => control.socket = value(&mut parser).and_then(|it| some_path(&it)).map_err(usage)?,
-            Arg::Long("json") => form = "json",
-            Arg::Long("metrics") => form = "metrics",
-            Arg::Long("grace") => {
-                let text = value(&mut parser).map_err(usage)?;
-                grace = Some(seconds(&text).map_err(|error| usage(format!("--grace {text:?}: {error}")))?);
-            }
-            Arg::Value(word) if control.request.is_empty() && (word == "status" || word == "stop") => {
-                control.request = word.to_string_lossy().into_owned();
-            }
-            other => return Err(usage(format!("unexpected argument {}", shown(&other)))),
-        }
-    }
-    match (control.request.as_str(), form, grace) {
-        ("status", "", None) | ("stop", "", None) => {}
-        ("status", form, None) => control.request += &format!(" {form}"),
-        ("stop", "", Some(grace)) => control.request += &format!(" {}", grace.as_secs_f64()),
-        ("", ..) => return Err(usage("no request; choose status or stop".into())),
-        (request, ..) => return Err(usage(format!("{request} does not take that option"))),
-    }
-    Ok(Command::Control(control))
 }
 
 fn serve_help() -> String {
