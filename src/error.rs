@@ -116,11 +116,9 @@ impl fmt::Display for Error {
             Error::Listen { address, service, source } => {
                 write!(f, "cannot listen on {address} ({service}): {source}; {}", advice(source))
             }
-            Error::Control { path, source } => write!(
-                f,
-                "cannot listen on the control socket {}: {source}; choose another path, or stop the server there",
-                path.display()
-            ),
+            Error::Control { path, source } => {
+                write!(f, "cannot listen on the control socket {}: {source}; {}", path.display(), path_advice(source))
+            }
             Error::Descriptors { needed, allowed } => write!(
                 f,
                 "{needed} file descriptors are needed but RLIMIT_NOFILE allows {allowed}; \
@@ -160,6 +158,14 @@ impl std::error::Error for Error {
             | Error::Accept { source, .. } => Some(source),
             _ => None,
         }
+    }
+}
+
+fn path_advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => "make its directory first",
+        io::ErrorKind::PermissionDenied => "choose a directory that this user may write to",
+        _ => "choose another path, or stop the server there",
     }
 }
 

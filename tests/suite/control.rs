@@ -187,5 +187,9 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
             command().args(["serve", "--tcp", "echo=127.0.0.1:0", "--control", file.text()]).output().unwrap();
         assert_eq!(refused.status.code(), Some(1));
         assert_eq!(std::fs::read(&file.0).unwrap(), b"precious");
+
+        let lost = command().args(["serve", "--tcp", "echo=127.0.0.1:0", "--control", "/nonexistent/socket"]).output();
+        let text = String::from_utf8(lost.unwrap().stderr).unwrap();
+        assert!(text.contains("/nonexistent/socket") && text.contains("make its directory first"), "{text}");
     });
 }

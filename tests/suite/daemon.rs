@@ -39,6 +39,7 @@ fn usage_errors_exit_with_2() {
         expect_error(&["serve", "--tcp", "echo=127.0.0.1:99999"], 2, &["127.0.0.1:99999", "echo=127.0.0.1:9999"]);
         expect_error(&["serve", "--fork", "--tcp", "kv=127.0.0.1:0"], 2, &["kv", "--fork"]);
         expect_error(&["client"], 2, &["no address", "127.0.0.1:9999"]);
+        expect_error(&["client", "127.0.0.1"], 2, &["\"127.0.0.1\"", "ADDRESS:PORT"]);
     });
 }
 

@@ -63,7 +63,12 @@ pub fn run(client: Client) -> Result<(), Failure> {
     logging::start(Logging::default())?;
     let address = &client.address;
     let lost = |step: &str, error: io::Error| Failure::Run(format!("{step} {address}: {error}"));
-    let mut stream = TcpStream::connect(address).map_err(|error| lost("cannot connect to", error))?;
+    let mut stream = TcpStream::connect(address).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => {
+            Failure::Usage(format!("{address:?}: expected ADDRESS:PORT, as in 127.0.0.1:9999"))
+        }
+        _ => lost("cannot connect to", error),
+    })?;
     for _ in 0..client.count {
         stream.write_all(client.message.as_bytes()).map_err(|error| lost("cannot send to", error))?;
         let next = Instant::now() + client.every;
