@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use crate::config::{BUFFER, CONTROL_CLIENTS, DATAGRAM, Limits, READY};
 use crate::error::Error;
@@ -99,13 +99,17 @@ impl Budget {
     ///
     /// # Errors
     /// [`Error::Descriptors`] or [`Error::Memory`], with both numbers.
+    #[allow(clippy::unnecessary_cast, reason = "rlim_t has 32 bits on a 32-bit machine")]
     pub(crate) fn claim(&self) -> Result<(), Error> {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Error::setup("read RLIMIT_NOFILE"))?;
-        if self.descriptors > hard {
-            return Err(Error::Descriptors { needed: self.descriptors, allowed: hard });
+        // Compare widened, and narrow only what is known to fit.
+        let allowed = hard as u64;
+        if self.descriptors > allowed {
+            return Err(Error::Descriptors { needed: self.descriptors, allowed });
         }
-        if self.descriptors > soft {
-            setrlimit(Resource::RLIMIT_NOFILE, self.descriptors, hard).map_err(Error::setup("raise RLIMIT_NOFILE"))?;
+        if self.descriptors > soft as u64 {
+            let wanted = self.descriptors as rlim_t;
+            setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map_err(Error::setup("raise RLIMIT_NOFILE"))?;
         }
         // Of a 32-bit address space, half is more than any process gets of it in one piece.
         let addressable = usize::MAX as u64 / 2;
@@ -169,9 +173,11 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::unnecessary_cast, reason = "rlim_t has 32 bits on a 32-bit machine")]
     fn too_many_descriptors_are_refused_with_both_numbers() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         let mut budget = Budget::new(&Limits::default(), Sockets { listeners: 1, ..Sockets::default() }, 0, 0);
+        let hard = hard as u64;
         budget.descriptors = hard + 1;
         match budget.claim() {
             Err(Error::Descriptors { needed, allowed }) => assert_eq!((needed, allowed), (hard + 1, hard)),
