@@ -1,12 +1,12 @@
 # What a person can do here. Plain `make` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint doc model mutants repeat size ci clean
+.PHONY: help run test check fmt lint doc model mutants repeat cross-build qemu-test size ci clean
 
 CARGO ?= cargo
 ARGS ?= --tcp echo=127.0.0.1:9999
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build the daemon and serve echo on 127.0.0.1:9999 (ARGS="..." for other options)
 	$(CARGO) run --release --locked -- serve $(ARGS)
@@ -37,9 +37,14 @@ mutants: ## break those protocols on purpose; the models must notice each break 
 repeat: ## run the suite 20 times, then on one processor
 	tests/repeat.sh
 
-size: ## build the release daemon and print its size
-	$(CARGO) build --locked --release
-	@ls -l target/release/lastorders | awk '{ print $$5 " bytes, stripped, for this machine" }'
+cross-build: ## build the daemon for armv7 and aarch64 with Debian's cross compilers
+	tools/cross-build.sh
+
+qemu-test: ## run the unit tests and the suite against those builds, emulated
+	tools/qemu-test.sh
+
+size: ## size of those builds by section and by crate, and memory of the daemon; fails over budget
+	tools/size.sh
 
 ci: ## what continuous integration runs
 	bash .ci/run
