@@ -319,5 +319,5 @@ impl Builder {
 fn name_of<S>(service: &S) -> String {
     let name = std::any::type_name_of_val(service);
     let name = name.split('<').next().and_then(|path| path.rsplit("::").next()).unwrap_or(name);
-    name.to_lowercase()
+    name.to_ascii_lowercase()
 }

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::seconds::Seconds;
 
 /// Worker threads. More than 64 on a small board only adds stacks.
 pub const WORKERS: RangeInclusive<usize> = 1..=64;
@@ -159,8 +160,8 @@ impl Limits {
             ("grace", self.grace, Duration::ZERO),
         ] {
             if value < least || value > MAX_TIMEOUT {
-                let expected = format!("{} to {} seconds", least.as_secs_f64(), MAX_TIMEOUT.as_secs());
-                return Err(Error::Limit { name, value: value.as_secs_f64().to_string(), expected });
+                let expected = format!("{} to {} seconds", Seconds(least), MAX_TIMEOUT.as_secs());
+                return Err(Error::Limit { name, value: Seconds(value).to_string(), expected });
             }
         }
         Ok(())

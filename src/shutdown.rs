@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use crate::clock::Tick;
 use crate::config::{MAX_TIMEOUT, WORKERS_HOME};
 use crate::engine::Engine;
+use crate::seconds::Seconds;
 use crate::stats::Stats;
 
 /// What started a shutdown.
@@ -78,7 +79,7 @@ impl fmt::Display for ShutdownReport {
             self.left,
             self.closed,
             self.abandoned,
-            self.took.as_secs_f64()
+            Seconds(self.took)
         )
     }
 }

@@ -23,6 +23,7 @@ use nix::sys::socket::{
 use crate::clock::Tick;
 use crate::config::{CONTROL_CLIENTS, CONTROL_PATIENCE, CONTROL_REPLY, CONTROL_REQUEST, MAX_TIMEOUT};
 use crate::engine::admission::{Backoff, Failure, classify};
+use crate::seconds::Seconds;
 use crate::stats::{Kind, Stats};
 
 /// What a client of the control socket asked for.
@@ -216,7 +217,7 @@ fn parse(line: &str) -> Result<Ask, Refusal> {
 }
 
 fn grace(text: &str) -> Option<Duration> {
-    let grace = Duration::try_from_secs_f64(text.parse().ok()?).ok()?;
+    let grace = Seconds::parse(text)?.0;
     (grace <= MAX_TIMEOUT).then_some(grace)
 }
 

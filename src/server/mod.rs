@@ -32,6 +32,7 @@ use crate::engine::listener::Listener;
 use crate::error::Error;
 use crate::fmt::{Text, debug, info, warn};
 use crate::fork::Children;
+use crate::seconds::Seconds;
 use crate::service::Service;
 use crate::shutdown::{Action, Ladder, Phase, Requests, ServerHandle, ShutdownReport, Trigger};
 use crate::signal::Signals;
@@ -292,7 +293,7 @@ impl Server {
         let action = self.ladder.drain_within(Trigger::Control, grace, now);
         let told = if action.is_some() { "stopping" } else { "stopping already" };
         self.act(action);
-        control::text(format_args!("{told}, grace {}\n", Seconds(self.ladder.grace())))
+        control::text(format_args!("{told}, grace {}\n", Span(self.ladder.grace())))
     }
 
     fn act(&mut self, action: Option<Action>) {
@@ -314,7 +315,7 @@ impl Server {
     fn drain(&mut self) {
         let grace = self.ladder.grace();
         if let Some((trigger, _)) = self.ladder.started {
-            info!("{} {}, closing server in {}...", Text(&trigger), trigger.event(), Text(&Seconds(grace)));
+            info!("{} {}, closing server in {}...", Text(&trigger), trigger.event(), Text(&Span(grace)));
         }
         let before = self.engine.stats();
         self.notices_before = before.notices;
@@ -336,10 +337,10 @@ impl Server {
     fn count_down(&mut self, now: Tick) {
         let (Some(tick), Phase::Draining { ends }) = (self.countdown, self.ladder.phase) else { return };
         if tick.reached(now) {
-            let left = Duration::from_secs(ends.until(now).as_secs_f64().round() as u64);
+            let left = Duration::from_secs((ends.until(now) + Duration::from_millis(500)).as_secs());
             let next = tick.after(Duration::from_secs(1));
             self.countdown = next.is_before(ends).then_some(next);
-            info!("Closing server in {}...", Text(&Seconds(left)));
+            info!("Closing server in {}...", Text(&Span(left)));
         }
     }
 
@@ -362,11 +363,11 @@ impl Server {
 }
 
 /// A time as a person reads it.
-struct Seconds(Duration);
+struct Span(Duration);
 
-impl std::fmt::Display for Seconds {
+impl std::fmt::Display for Span {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let plural = if self.0 == Duration::from_secs(1) { "" } else { "s" };
-        write!(f, "{} second{plural}", self.0.as_secs_f64())
+        write!(f, "{} second{plural}", Seconds(self.0))
     }
 }

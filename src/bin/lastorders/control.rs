@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lastorders::Seconds;
 use lexopt::Arg;
 
 use crate::options::Command;
@@ -44,7 +45,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
     match (control.request.as_str(), form, grace) {
         ("status", "", None) | ("stop", "", None) => {}
         ("status", form, None) => control.request += &format!(" {form}"),
-        ("stop", "", Some(grace)) => control.request += &format!(" {}", grace.as_secs_f64()),
+        ("stop", "", Some(grace)) => control.request += &format!(" {}", Seconds(grace)),
         ("", ..) => return Err(usage("no request; choose status or stop".into())),
         (request, ..) => return Err(usage(format!("{request} does not take that option"))),
     }

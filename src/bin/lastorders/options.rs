@@ -273,7 +273,7 @@ fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
     }
     // The command line wins over the environment.
     for option in OPTIONS.iter().filter(|option| given.iter().all(|(other, _)| other.name != option.name)) {
-        let variable = format!("LASTORDERS_{}", option.name.to_uppercase().replace('-', "_"));
+        let variable = format!("LASTORDERS_{}", option.name.to_ascii_uppercase().replace('-', "_"));
         if let Some(text) = std::env::var_os(&variable) {
             set(option, &variable, &text.to_string_lossy())?;
         }

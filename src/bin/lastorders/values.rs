@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lastorders::{Group, Interface, WhenFull};
+use lastorders::{Group, Interface, Seconds, WhenFull};
 use lexopt::Arg;
 use log::LevelFilter;
 
@@ -63,8 +63,8 @@ pub fn number(text: &str) -> Result<usize, String> {
 }
 
 pub fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "expected a number of seconds, 0 to 86400".into())
+    let seconds = Seconds::parse(text).ok_or("expected a number of seconds, 0 to 86400")?;
+    Ok(seconds.0)
 }
 
 pub fn when_full(text: &str) -> Result<WhenFull, String> {
