@@ -11,6 +11,8 @@ TARGETS=(armv7-unknown-linux-gnueabihf aarch64-unknown-linux-gnu)
 
 prefix() { case $1 in armv7*) echo arm-linux-gnueabihf ;; *) echo aarch64-linux-gnu ;; esac; }
 emulator() { case $1 in armv7*) echo qemu-arm ;; *) echo qemu-aarch64 ;; esac; }
+# A 32-bit ARM has pages of 4 KiB, but ld leaves room for 64 KiB in the file.
+link_args() { case $1 in armv7*) echo "-Clink-arg=-Wl,-z,max-page-size=4096" ;; esac; }
 packages() {
     case $1 in
     armv7*) echo "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross" ;;

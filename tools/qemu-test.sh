@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Tests the ARM builds under QEMU's user emulation, for each target or for those named.
+#
+# The unit tests are built for the target and run in the emulator. The suite runs natively, since an emulated
+# process cannot start another, and drives the emulated daemon. What emulation cannot do is skipped, and listed
+# with its reason at the end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/cross-env.sh
+
+[ $# -gt 0 ] || set -- "${TARGETS[@]}"
+for target; do
+    need "$(emulator "$target")" qemu-user
+done
+tools/cross-build.sh "$@"
+need_std_source
+log=target/qemu-test.log
+: >"$log"
+for target; do
+    printf '\n== %s: unit tests\n' "$target"
+    cross_cargo test "$target" --lib --bin lastorders
+    printf '\n== %s: the suite against the emulated daemon\n' "$target"
+    LASTORDERS_DAEMON="$(emulator "$target") -L /usr/$(prefix "$target") target/$target/release/lastorders" \
+        "$CARGO" test --locked --test suite -- --show-output 2>&1 | tee -a "$log"
+done
+printf '\n== skipped\n'
+grep -h '^skipped: ' "$log" | sort | uniq -c || echo "nothing"
