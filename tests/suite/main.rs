@@ -14,6 +14,7 @@ mod fork;
 mod fork_shutdown;
 mod full;
 mod kv;
+mod kv_model;
 mod logging;
 mod multicast;
 mod panics;
