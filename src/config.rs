@@ -87,6 +87,7 @@ pub enum WhenFull {
     #[default]
     Wait,
     /// The connection that has been idle longest gets the notice and is closed to make room.
+    /// While none is idle, new clients wait; one accepted just as the last one stopped being idle is told `BUSY\n`.
     Shed,
     /// It is told `BUSY\n` and closed.
     Reject,
