@@ -298,7 +298,7 @@ impl Builder {
             // Nothing of the pool is allocated.
             Some(_) => Limits { workers: 0, connections: 0, queue: 1, ..self.limits },
         };
-        let context = Arc::new(Context::new(limits)?);
+        let context = Arc::new(Context::new(limits, self.children.is_some())?);
         let children = self.children.map(|limit| Children::new(&context, limit));
         let (hosts, datagrams) = (self.hosts.into_boxed_slice(), self.datagrams.into_boxed_slice());
         let engine = Engine::new(context, hosts, self.children, datagrams, ports)?;

@@ -25,11 +25,16 @@ pub(crate) struct Context {
     /// Readable from the start of the shutdown on, so that a stream handler that waits for its client wakes, and
     /// so does every child process: they share it.
     pub(crate) drain: EventFd,
+    /// Where child processes count the notices that they give, before their clients can see them: the parent may
+    /// end a child right after.
+    told: Option<EventFd>,
 }
 
 impl Context {
-    pub(crate) fn new(limits: Limits) -> Result<Context, Error> {
+    /// With `forking`, what is shared between processes is made too.
+    pub(crate) fn new(limits: Limits, forking: bool) -> Result<Context, Error> {
         let drain = event("make the drain event")?;
+        let told = if forking { Some(event("make the event for notices")?) } else { None };
         let counters = Counters::default();
         Ok(Context {
             limits,
@@ -39,6 +44,7 @@ impl Context {
             followed: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             drain,
+            told,
         })
     }
 
@@ -57,6 +63,21 @@ impl Context {
     /// For a child process: its copy of the flag says nothing any more, the shared event does.
     pub(crate) fn follow(&self) {
         self.followed.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts a notice, wherever it is given.
+    pub(crate) fn count_notice(&self) {
+        match &self.told {
+            Some(told) if self.followed.load(Ordering::Relaxed) => raise(told),
+            _ => self.counters.notices.add(1),
+        }
+    }
+
+    /// Adds the notices of child processes that were given since this was last called.
+    pub(crate) fn gather_notices(&self) {
+        if let Some(told) = &self.told {
+            self.counters.notices.add(told.read().unwrap_or(0));
+        }
     }
 
     pub(crate) fn is_cut(&self) -> bool {

@@ -241,7 +241,7 @@ impl Connection {
 
     pub(crate) fn mark_notified(&mut self) {
         self.notified = true;
-        self.context.counters.notices.add(1);
+        self.context.count_notice();
     }
 
     /// The reason that was settled on when the closing began.

@@ -98,7 +98,7 @@ impl Engine {
     pub(crate) fn stats(&self) -> Stats {
         let (queued, queued_max) = self.queue.lengths();
         let elsewhere = self.processes.as_ref().map_or(0, |processes| {
-            self.context.counters.notices.add(processes.new_notices());
+            self.context.gather_notices();
             processes.total_served()
         });
         Stats {

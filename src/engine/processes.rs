@@ -1,5 +1,5 @@
 //! What the engine of a forking server knows of its connections, each of which is a process of its own: how
-//! many there are, and the sums that children add to through two events, which outlive them.
+//! many there are, and the sum of requests, which children add to through an event that outlives them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,8 +13,6 @@ use crate::stats::Counter;
 pub(crate) struct Processes {
     limit: usize,
     running: AtomicUsize,
-    /// Notices given by children since somebody looked.
-    pub(crate) told: EventFd,
     /// Requests served by children that have ended since somebody looked.
     served: EventFd,
     total_served: Counter,
@@ -25,7 +23,6 @@ impl Processes {
         Ok(Processes {
             limit,
             running: AtomicUsize::new(0),
-            told: event("make the event for notices")?,
             served: event("make the event for served requests")?,
             total_served: Counter::default(),
         })
@@ -59,10 +56,5 @@ impl Processes {
     pub(super) fn total_served(&self) -> u64 {
         self.total_served.add(self.served.read().unwrap_or(0));
         self.total_served.value()
-    }
-
-    /// Notices that were given since this was last asked.
-    pub(super) fn new_notices(&self) -> u64 {
-        self.told.read().unwrap_or(0)
     }
 }

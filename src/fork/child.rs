@@ -12,7 +12,6 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use super::status::encode;
 use crate::connection::{Connection, poll_timeout};
-use crate::context::raise;
 use crate::engine::Engine;
 use crate::engine::processes::Processes;
 use crate::engine::turn::{Place, Progress};
@@ -35,7 +34,7 @@ pub(super) fn serve(engine: &Engine, processes: &Processes, connection: &mut Con
     let (driver, hangup, tally) = (&engine.driver, AtomicBool::new(false), Tally::default());
     // Unlike an edge, poll(2) tells of the end of input as often as it is asked.
     let place = Place { session: 0, hangup: &hangup, tally: &tally };
-    let (mut heard, mut told) = (false, false);
+    let mut heard = false;
     // Before the event is asked: who was accepted first has what it sent answered.
     let mut woken = if engine.context.is_draining() { Woken::Late } else { Woken::Ready };
     engine.context.follow();
@@ -46,10 +45,6 @@ pub(super) fn serve(engine: &Engine, processes: &Processes, connection: &mut Con
             Woken::Drain => driver.drain(place, connection),
             Woken::Deadline => driver.expire(place, connection),
         };
-        if connection.notified && !told {
-            told = true;
-            raise(&processes.told);
-        }
         woken = match progress {
             Progress::Waiting => wait(engine, connection, heard),
             Progress::More => Woken::Ready,
@@ -91,7 +86,7 @@ mod tests {
     use super::super::status::decode;
     use super::*;
     use crate::config::Limits;
-    use crate::context::Context;
+    use crate::context::{Context, raise};
     use crate::service::{CloseReason, Flow, Hosted, Lines, Service, Streams, Wait};
     use crate::services::Echo;
     use bytes::BytesMut;
@@ -109,7 +104,7 @@ mod tests {
     }
 
     fn child(service: impl Service, limits: Limits) -> Child {
-        let context = Arc::new(Context::new(limits).unwrap());
+        let context = Arc::new(Context::new(limits, true).unwrap());
         let host = Box::new(Hosted::new(service));
         let engine = Arc::new(Engine::new(context.clone(), Box::new([host]), Some(1), Box::default(), vec![]).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -180,7 +175,7 @@ mod tests {
         child.drain();
         child.say(b"discarded");
         assert!(matches!(child.reason(), CloseReason::Shutdown));
-        assert_eq!(engine.processes.as_ref().unwrap().told.read(), Ok(1));
+        assert_eq!(engine.stats().notices, 1);
     }
 
     #[test]
