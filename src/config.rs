@@ -58,6 +58,8 @@ pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// Quiet time between the last reply and the notice, so that a client that compares each `recv` with the
 /// notice does not find the two glued together.
 pub(crate) const NOTICE_GAP: Duration = Duration::from_millis(20);
+/// How often that quiet time may begin anew because a request came in it.
+pub(crate) const NOTICE_GAPS: u8 = 3;
 /// Deadlines are looked at no more often than this, however many there are.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(50);
 /// How long a full ready queue is given to empty before `--when-full` is applied to new clients.

@@ -71,6 +71,8 @@ pub struct Connection {
     pub(crate) notified: bool,
     /// The notice waits until then: a reply has just been sent.
     pub(crate) settles: Option<Tick>,
+    /// How often it has waited so.
+    pub(crate) gaps: u8,
     /// The last time a byte came in or went out.
     active: Tick,
     /// When the first byte of the request in hand arrived.
@@ -101,6 +103,7 @@ impl Connection {
             registered: None,
             notified: false,
             settles: None,
+            gaps: 0,
             active,
             request: None,
             sent: None,
@@ -146,7 +149,7 @@ impl Connection {
         self.stage = Stage::New;
         (self.readable, self.hungry, self.notified) = (false, true, false);
         (self.registered, self.settles, self.request) = (None, None, None);
-        (self.sent, self.owed) = (None, None);
+        (self.sent, self.owed, self.gaps) = (None, None, 0);
         self.active = self.context.clock.now();
     }
 

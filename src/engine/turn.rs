@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::farewell::Farewells;
 use super::worker::message;
 use crate::burst::Burst;
-use crate::config::{LINGER, NOTICE_GAP, TURN};
+use crate::config::{LINGER, NOTICE_GAP, NOTICE_GAPS, TURN};
 use crate::connection::{Connection, Fill, Stage};
 use crate::context::Context;
 use crate::fmt::{Text, error};
@@ -120,7 +120,7 @@ impl Driver {
 
     /// Moves on a waiting connection whose deadline has come.
     pub(crate) fn expire(&self, place: Place<'_>, connection: &mut Connection) -> Progress {
-        if connection.settles.is_some() {
+        if connection.settles.take().is_some() {
             return self.drain(place, connection);
         }
         let wait = connection.wait();
@@ -172,6 +172,7 @@ impl Driver {
             // What arrives in the quiet time before the notice is looked at when that time is over.
             return Ok(Step::Wait);
         }
+        connection.settles = None;
         if (connection.hungry || connection.input().is_empty()) && !self.receive(place, connection)? {
             let waits = matches!(connection.stage, Stage::Serving) && connection.output().is_empty();
             return Ok(if waits { Step::Wait } else { Step::Again });
@@ -225,13 +226,15 @@ impl Driver {
         }
     }
 
-    /// Gives the notice, unless a reply went out a moment ago: then a little later.
+    /// Gives the notice, unless a reply went out a moment ago: then a little later, and later again if that time
+    /// brought a request, but not as long as a client likes that asks without pause.
     fn notify_settled(&self, place: Place<'_>, connection: &mut Connection) -> Result<(), CloseReason> {
         let now = self.context.clock.now();
         let settled = connection.last_sent().map(|sent| sent.after(NOTICE_GAP));
         match settled {
-            Some(tick) if connection.settles.is_none() && !tick.reached(now) => {
+            Some(tick) if connection.gaps < NOTICE_GAPS && !tick.reached(now) => {
                 connection.settles = Some(tick);
+                connection.gaps += 1;
                 Ok(())
             }
             _ => self.notify(place, connection),
