@@ -1,4 +1,6 @@
-//! The command line: one table of options, from which they are read, looked up in the environment, and helped.
+//! The command line: what was asked for, read from arguments and the environment by the table of options.
+
+mod table;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -10,10 +12,12 @@ use lexopt::Arg;
 use crate::Failure;
 use crate::client::{self, Client};
 use crate::control::{self, Control};
-use crate::logging::{self, Logging};
+use crate::logging::Logging;
 use crate::send::{self, Send};
 use crate::usage::USAGE;
-use crate::values::{each, group, interface, level, number, offer, on, seconds, shown, some_path, value, when_full};
+use crate::values::{shown, value};
+
+use self::table::{OPTIONS, Opt};
 
 pub enum Command {
     Serve(Box<Serve>),
@@ -54,166 +58,6 @@ pub const TCP_SERVICES: &str = "echo, upper, upper-lines, command, kv";
 pub const UDP_SERVICES: &str = "time";
 
 const COMMANDS: &str = "serve, client, control or send";
-
-/// An option of `serve`: its name, its value if it takes one, what it does, and how.
-struct Opt {
-    name: &'static str,
-    value: &'static str,
-    help: &'static str,
-    set: fn(&mut Serve, &str) -> Result<(), String>,
-}
-
-const OPTIONS: &[Opt] = &[
-    Opt {
-        name: "tcp",
-        value: "SERVICE=ADDR",
-        help: "offer a service on an address; may be repeated [echo=127.0.0.1:9999]",
-        set: |serve, text| {
-            each(text, |one| {
-                let offered = offer(one, TCP_SERVICES, "echo=127.0.0.1:9999");
-                offered.map(|(service, address)| serve.sockets.push(Socket::Tcp(service, address)))
-            })
-        },
-    },
-    Opt {
-        name: "udp",
-        value: "SERVICE=ADDR",
-        help: "answer datagrams on an address; may be repeated",
-        set: |serve, text| {
-            each(text, |one| {
-                let offered = offer(one, UDP_SERVICES, "time=127.0.0.1:5006");
-                offered.map(|(service, address)| serve.sockets.push(Socket::Udp(service, address)))
-            })
-        },
-    },
-    Opt {
-        name: "multicast",
-        value: "GROUP:PORT",
-        help: "log what is sent to a multicast group; may be repeated",
-        set: |serve, text| each(text, |one| group(one).map(|group| serve.sockets.push(Socket::Multicast(group)))),
-    },
-    Opt {
-        name: "interface",
-        value: "IF",
-        help: "join the groups on it, a name or an address [the route's]",
-        set: |serve, text| interface(text).map(|one| serve.interface = Some(one)),
-    },
-    Opt {
-        name: "workers",
-        value: "N",
-        help: "worker threads, 1 to 64 [4]",
-        set: |serve, text| number(text).map(|value| serve.limits.workers = value),
-    },
-    Opt {
-        name: "connections",
-        value: "N",
-        help: "open connections, 1 to 16384 [128]",
-        set: |serve, text| number(text).map(|value| serve.limits.connections = value),
-    },
-    Opt {
-        name: "queue",
-        value: "N",
-        help: "accepted connections that may wait for a worker, 1 to 1024 [64]",
-        set: |serve, text| number(text).map(|value| serve.limits.queue = value),
-    },
-    Opt {
-        name: "buffer",
-        value: "BYTES",
-        help: "each connection's input and output buffer, 64 to 1048576 [4096]",
-        set: |serve, text| number(text).map(|value| serve.limits.buffer = value),
-    },
-    Opt {
-        name: "grace",
-        value: "SECONDS",
-        help: "time clients have to leave after the shutdown notice, 0 to 86400 [5]",
-        set: |serve, text| seconds(text).map(|value| serve.limits.grace = value),
-    },
-    Opt {
-        name: "idle-timeout",
-        value: "SECONDS",
-        help: "silence allowed between requests, up to 86400 [30]",
-        set: |serve, text| seconds(text).map(|value| serve.limits.idle_timeout = value),
-    },
-    Opt {
-        name: "request-timeout",
-        value: "SECONDS",
-        help: "time from a request's first byte to its last [10]",
-        set: |serve, text| seconds(text).map(|value| serve.limits.request_timeout = value),
-    },
-    Opt {
-        name: "write-timeout",
-        value: "SECONDS",
-        help: "time a client may leave a reply unread [10]",
-        set: |serve, text| seconds(text).map(|value| serve.limits.write_timeout = value),
-    },
-    Opt {
-        name: "when-full",
-        value: "POLICY",
-        help: "a new client when all connections are taken: wait, shed or reject [wait]",
-        set: |serve, text| when_full(text).map(|value| serve.limits.when_full = value),
-    },
-    Opt {
-        name: "kv-entries",
-        value: "N",
-        help: "entries that the kv store holds, 1 to 1048576 [1024]",
-        set: |serve, text| number(text).map(|value| serve.kv_entries = value),
-    },
-    Opt {
-        name: "kv-bytes",
-        value: "BYTES",
-        help: "keys and values that the kv store holds, 64 to 67108864 [65536]",
-        set: |serve, text| number(text).map(|value| serve.kv_bytes = value),
-    },
-    Opt {
-        name: "control",
-        value: "PATH",
-        help: "answer `lastorders control` on a Unix socket",
-        set: |serve, text| some_path(text).map(|path| serve.control = Some(path)),
-    },
-    Opt {
-        name: "fork",
-        value: "",
-        help: "serve each connection in a process of its own, in place of workers",
-        set: |serve, _| on(&mut serve.fork),
-    },
-    Opt {
-        name: "max-children",
-        value: "N",
-        help: "processes that --fork may have at once, 1 to 1024 [50]",
-        set: |serve, text| number(text).map(|value| serve.max_children = value),
-    },
-    Opt {
-        name: "log-level",
-        value: "LEVEL",
-        help: "off, error, warn, info, debug or trace [info]",
-        set: |serve, text| level(text).map(|value| serve.logging.level = value),
-    },
-    Opt {
-        name: "log-file",
-        value: "PATH",
-        help: "log to this file too; SIGUSR2 opens it again",
-        set: |serve, text| some_path(text).map(|value| serve.logging.file = Some(value)),
-    },
-    Opt {
-        name: "log-size",
-        value: "SIZE",
-        help: "what the log file may grow to before it becomes PATH.1, 16K to 4G [1M]",
-        set: |serve, text| logging::size(text).map(|value| serve.logging.size = value),
-    },
-    Opt { name: "syslog", value: "", help: "log to syslog(3) too", set: |serve, _| on(&mut serve.logging.syslog) },
-    Opt {
-        name: "console",
-        value: "",
-        help: "stop when Enter is pressed, or standard input ends",
-        set: |serve, _| on(&mut serve.console),
-    },
-    Opt {
-        name: "check",
-        value: "",
-        help: "print what the server would use at most, and exit",
-        set: |serve, _| on(&mut serve.check),
-    },
-];
 
 /// Reads the whole command line.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
