@@ -1,7 +1,6 @@
 //! The two fixed buffers of a connection: bytes that arrived, and bytes to be sent.
 //!
-//! Both are views into one block that all connections share and that is allocated at start, so that a page of
-//! it costs memory only once somebody uses it.
+//! The memory of both comes from the engine, and may be missing while they are empty and nobody owns the connection.
 
 use std::io;
 
@@ -20,6 +19,10 @@ pub struct Input {
 impl Input {
     pub(crate) fn new(block: BytesMut) -> Input {
         Input { block, start: 0, end: 0, ended: false }
+    }
+
+    pub(super) fn block(&mut self) -> &mut BytesMut {
+        &mut self.block
     }
 
     /// What is waiting, oldest first.
@@ -110,6 +113,10 @@ pub struct Output {
 impl Output {
     pub(crate) fn new(block: BytesMut) -> Output {
         Output { block, start: 0, end: 0 }
+    }
+
+    pub(super) fn block(&mut self) -> &mut BytesMut {
+        &mut self.block
     }
 
     /// Adds as much of `bytes` as fits and returns how much that was.

@@ -111,6 +111,18 @@ impl Connection {
         }
     }
 
+    /// The memory of both buffers, which whoever made the connection may lend and take back.
+    pub(crate) fn blocks(&mut self) -> [&mut BytesMut; 2] {
+        [self.input.block(), self.output.block()]
+    }
+
+    /// Takes out the memory of those buffers that are empty.
+    pub(crate) fn spare_blocks(&mut self) -> [Option<BytesMut>; 2] {
+        let input = self.input.is_empty().then(|| std::mem::take(self.input.block()));
+        let output = self.output.is_empty().then(|| std::mem::take(self.output.block()));
+        [input, output]
+    }
+
     /// The client's address.
     pub fn peer(&self) -> SocketAddr {
         self.link().peer
@@ -153,8 +165,10 @@ impl Connection {
         self.active = self.context.clock.now();
     }
 
-    /// Gives the socket back, to be closed.
+    /// Gives the socket back, to be closed, and forgets what is in the buffers.
     pub(crate) fn end(&mut self) -> Option<TcpStream> {
+        self.input.reset();
+        self.output.reset();
         self.link.take().map(|link| link.socket)
     }
 

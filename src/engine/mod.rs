@@ -6,6 +6,7 @@
 //! does all this for datagram sockets, and [`worker`] runs it all on the pool.
 
 pub(crate) mod admission;
+mod blocks;
 mod farewell;
 pub(crate) mod listener;
 mod parked;
@@ -220,7 +221,7 @@ impl Engine {
     /// Acts on a connection that the accept loop owns, and lets go of it.
     fn with_owned(&self, token: Token, act: impl FnOnce(&Slot, &mut Connection) -> Outcome) {
         let slot = self.slots.get(token);
-        let outcome = act(slot, &mut slot.connection());
+        let outcome = act(slot, &mut self.slots.hold(token));
         let more = match outcome {
             Outcome::Closed => false,
             Outcome::Yield => true,

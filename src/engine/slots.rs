@@ -1,6 +1,7 @@
-//! The table of connections: every slot, its buffers and its place in the free list, made at start.
+//! The table of connections: every slot, and its place in the free list, made at start.
 
 use std::net::{SocketAddr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bytes::BytesMut;
 use nix::sys::socket::{Shutdown, shutdown};
 
+use super::blocks::Blocks;
 use super::queue::Token;
 use super::state::State;
 use super::sync::{Mutex, MutexGuard, lock};
@@ -36,7 +38,7 @@ pub(super) struct Slot {
 
 impl Slot {
     /// Only the owner of the slot may call this.
-    pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
+    fn connection(&self) -> MutexGuard<'_, Connection> {
         lock(&self.connection)
     }
 
@@ -67,10 +69,37 @@ impl Slot {
     }
 }
 
+/// An owned connection, with blocks for what it receives and sends. Those that are empty in the end go back.
+pub(super) struct Hold<'a> {
+    connection: MutexGuard<'a, Connection>,
+    blocks: &'a Blocks,
+}
+
+impl Deref for Hold<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Hold<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.blocks.take_back(self.connection.spare_blocks());
+    }
+}
+
 /// All slots, and which of them are free.
 #[derive(Debug)]
 pub(super) struct Slots {
     table: Box<[Slot]>,
+    blocks: Blocks,
     free: Mutex<Free>,
     open: AtomicUsize,
 }
@@ -86,25 +115,35 @@ struct Free {
 impl Slots {
     pub(super) fn new(context: &Arc<Context>) -> Slots {
         let (count, size) = (context.limits.connections, context.limits.buffer);
-        // One zeroed block for all buffers: the kernel backs a page of it when somebody first writes there.
-        let mut block = BytesMut::zeroed(count * size * 2);
         let table = (0..count)
             .map(|_| Slot {
                 state: State::free(),
                 deadline: Alarm::default(),
                 hangup: AtomicBool::new(false),
                 idle: AtomicBool::new(false),
-                connection: Mutex::new(Connection::new(context.clone(), block.split_to(size), block.split_to(size))),
+                connection: Mutex::new(Connection::new(context.clone(), BytesMut::new(), BytesMut::new())),
                 live: Mutex::new(None),
             })
             .collect();
         // The lowest slots are handed out first, so that few clients touch few pages.
         let list = (0..count as Token).rev().collect();
-        Slots { table, free: Mutex::new(Free { list, wanted: false }), open: AtomicUsize::new(0) }
+        Slots {
+            table,
+            blocks: Blocks::new(count, size),
+            free: Mutex::new(Free { list, wanted: false }),
+            open: AtomicUsize::new(0),
+        }
     }
 
     pub(super) fn get(&self, token: Token) -> &Slot {
         &self.table[usize::from(token)]
+    }
+
+    /// Only the owner of the slot may call this.
+    pub(super) fn hold(&self, token: Token) -> Hold<'_> {
+        let mut connection = self.get(token).connection();
+        self.blocks.lend(connection.blocks());
+        Hold { connection, blocks: &self.blocks }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Token, &Slot)> {

@@ -160,7 +160,7 @@ impl Engine {
     fn serve_slot(&self, worker: usize, token: Token) -> Option<Token> {
         let slot = self.slots.get(token);
         let outcome = {
-            let mut connection = slot.connection();
+            let mut connection = self.slots.hold(token);
             let progress = self.driver.turn(slot.place(token, &self.served[worker]), &mut connection);
             self.settle(token, slot, &mut connection, progress)
         };
