@@ -4,15 +4,15 @@
 //! readiness the leader found, and connections whose worker has more to do but lets others go first. Out goes
 //! one [`Job`] per call, first in first out. A worker that finds nothing ready takes the lead, if it is vacant,
 //! and waits for the parked connections; every other one sleeps here. One follower is woken at a time: it wakes
-//! the next only if work, or the lead, still waits. Where every service promises not to wait, a vacant lead alone
-//! wakes nobody: the worker that left it is back in a moment, and takes it up again.
+//! the next only if work, or the lead, still waits. Where every service promises not to wait, a vacant lead or a
+//! few jobs alone wake nobody: the worker that leaves them is back in a moment, and takes them up itself.
 //!
 //! The queue never waits for room: a slot is in it at most once, so there is a place for every slot.
 
 use heapless::Deque;
 
 use super::sync::{Condvar, Mutex, MutexGuard, lock};
-use crate::config::{GLANCE_EVERY, READY};
+use crate::config::{FEW, GLANCE_EVERY, READY};
 
 /// A slot or datagram socket, by its number.
 pub(super) type Token = u16;
@@ -85,7 +85,7 @@ impl Inner {
 
     /// Claims the right to wake one follower, when there is something for it and none is on its way.
     fn wakes_one(&mut self, prompt: bool) -> bool {
-        let wanted = !self.ready.is_empty() || !(self.led || prompt);
+        let wanted = if prompt { self.ready.len() > FEW } else { !self.ready.is_empty() || !self.led };
         let wakes = wanted && self.asleep > 0 && !self.waking;
         self.waking |= wakes;
         wakes
@@ -154,7 +154,8 @@ impl Queue {
     pub(super) fn push(&self, token: Token) -> Then {
         let mut inner = lock(&self.inner);
         inner.push(token);
-        let wakes = inner.wakes_one(self.prompt);
+        // Nobody who has a job of its own leaves this one.
+        let wakes = inner.wakes_one(false);
         // With nobody asleep here, everybody is busy or leads. The busy may take long; the leader is free.
         let kick_leader = inner.asleep == 0 && inner.led && !inner.kicked;
         inner.kicked |= kick_leader;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lastorders::Server;
 use lastorders::services::Echo;
+use nix::sys::signal::Signal;
 
 use crate::support::{Client, Daemon, Running, guard, wait_until};
 
@@ -30,6 +31,28 @@ fn silent_clients_cost_no_worker() {
         wait_until("all are parked", || running.handle.stats().parked >= 290);
         drop(silent);
         running.stop();
+    });
+}
+
+/// Four hundred clients have spoken and are silent now: none of them keeps a buffer.
+#[test]
+fn silent_clients_cost_no_buffer() {
+    guard(|| {
+        let mut daemon = Daemon::echo(&["--connections", "512", "--idle-timeout", "600"]);
+        let memory = |daemon: &Daemon| -> usize {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        let speak = |client: &mut Client| client.echo(&[b'x'; 4_000]);
+        let mut clients: Vec<Client> = (0..512).map(|_| Client::greeted(daemon.address())).collect();
+        clients[..100].iter_mut().for_each(speak);
+        let before = memory(&daemon);
+        clients[100..].iter_mut().for_each(speak);
+        let grown = memory(&daemon).saturating_sub(before);
+        assert!(grown < 1_024, "412 clients cost {grown} KiB; their buffers would be 3,296");
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait_ok();
     });
 }
 
