@@ -44,13 +44,17 @@ fn silent_clients_cost_no_buffer() {
             let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
             line.trim().trim_end_matches(" kB").parse().unwrap()
         };
-        let speak = |client: &mut Client| client.echo(&[b'x'; 4_000]);
-        let mut clients: Vec<Client> = (0..512).map(|_| Client::greeted(daemon.address())).collect();
-        clients[..100].iter_mut().for_each(speak);
+        let speak = || {
+            let mut client = daemon.client();
+            client.echo(&[b'x'; 4_000]);
+            client
+        };
+        let few: Vec<Client> = (0..100).map(|_| speak()).collect();
         let before = memory(&daemon);
-        clients[100..].iter_mut().for_each(speak);
+        let many: Vec<Client> = (0..412).map(|_| speak()).collect();
         let grown = memory(&daemon).saturating_sub(before);
         assert!(grown < 1_024, "412 clients cost {grown} KiB; their buffers would be 3,296");
+        drop((few, many));
         daemon.signal(Signal::SIGTERM);
         daemon.wait_ok();
     });
