@@ -20,7 +20,7 @@ for target; do
     printf '\n== %s: unit tests\n' "$target"
     cross_cargo test "$target" --lib --bin lastorders -- --show-output 2>&1 | tee -a "$log"
     printf '\n== %s: the suite against the emulated daemon\n' "$target"
-    LASTORDERS_DAEMON="$(emulator "$target") -L /usr/$(prefix "$target") target/$target/release/lastorders" \
+    TESTED_DAEMON="$(emulator "$target") -L /usr/$(prefix "$target") target/$target/release/lastorders" \
         "$CARGO" test --locked --test suite -- --show-output 2>&1 | tee -a "$log"
 done
 printf '\n== skipped\n'

@@ -198,9 +198,9 @@ pub struct Daemon {
     pub log: Vec<String>,
 }
 
-/// The daemon's command line: `LASTORDERS_DAEMON` names another build of it, with an emulator before it if need be.
+/// The daemon's command line: `TESTED_DAEMON` names another build of it, with an emulator before it if need be.
 pub fn command() -> Command {
-    let words = std::env::var("LASTORDERS_DAEMON").unwrap_or(env!("CARGO_BIN_EXE_lastorders").into());
+    let words = std::env::var("TESTED_DAEMON").unwrap_or(env!("CARGO_BIN_EXE_lastorders").into());
     let mut words = words.split_whitespace();
     let mut command = Command::new(words.next().expect("a program"));
     command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
