@@ -100,4 +100,5 @@ pub use seconds::Seconds;
 pub use server::Server;
 pub use service::{CloseReason, Flow, Lines, Reply, Service, Stream, Streams, Wait};
 pub use shutdown::{ServerHandle, ShutdownReport, Trigger};
+pub use signal::fork;
 pub use stats::{Figure, Kind, Stats};

@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
-use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2, read, write};
+use nix::unistd::{ForkResult, Pid, getpid, getppid, pipe2, read, write};
 
 /// The writing end for the handler; -1 before there is one.
 static WRITER: AtomicI32 = AtomicI32::new(-1);
@@ -83,16 +83,11 @@ impl Signals {
     /// # Errors
     /// What fork(2) says, and `Unsupported` when the process has a second thread.
     pub(crate) fn fork(&self, child: impl FnOnce() -> u8) -> io::Result<Pid> {
-        if threads()? != 1 {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
         let parent = getpid();
         // Until the child has changed what they do: its handler would write into the parent's pipe.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-        // SAFETY: this is the only thread, as was counted just now, and only it could start another. So no lock is
-        // held by a thread that the child lacks, and the child may do whatever the parent may.
-        let forked = unsafe { fork() };
-        if matches!(forked, Ok(ForkResult::Child)) {
+        let forked = fork();
+        if matches!(forked, Ok(None)) {
             let outcome = catch_unwind(AssertUnwindSafe(|| self.leave(parent, &mask).map(|()| child())));
             let status = outcome.unwrap_or(Ok(STRAY)).unwrap_or(STRAY);
             // SAFETY: ends the process. Not exit(3): that would write out what the parent has buffered, again.
@@ -100,8 +95,8 @@ impl Signals {
         }
         let _ = mask.thread_set_mask();
         match forked? {
-            ForkResult::Parent { child } => Ok(child),
-            ForkResult::Child => Err(io::ErrorKind::Unsupported.into()),
+            Some(child) => Ok(Pid::from_raw(child.cast_signed())),
+            None => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -125,6 +120,27 @@ impl Signals {
 
 /// The status of a child that could not do what it was made for.
 const STRAY: u8 = 255;
+
+/// Makes a second process of this one, which goes on from here too: fork(2), for a program that wants to serve in
+/// the background. Returns the new process's id, and in the new process `None`.
+///
+/// A [`Server`](crate::Server) that was built before, and handles signals, is to be used by one of the two only:
+/// what they hear of signals they would share.
+///
+/// # Errors
+/// What fork(2) says; `Unsupported` when the process has a second thread, which the new one would lack, with
+/// whatever it holds locked; and what reading `/proc/self/task` says, where threads are counted.
+pub fn fork() -> io::Result<Option<u32>> {
+    if threads()? != 1 {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    // SAFETY: this is the only thread, as was counted just now, and only it could start another. So no lock is held
+    // by a thread that the child lacks, and the child may do whatever the parent may.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child.as_raw().cast_unsigned())),
+        ForkResult::Child => Ok(None),
+    }
+}
 
 /// How many threads the process has (proc(5): /proc/pid/task has a link for each, beside the usual two).
 ///
