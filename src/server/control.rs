@@ -23,6 +23,7 @@ use nix::sys::socket::{
 use crate::clock::Tick;
 use crate::config::{CONTROL_CLIENTS, CONTROL_PATIENCE, CONTROL_REPLY, CONTROL_REQUEST, MAX_TIMEOUT};
 use crate::engine::admission::{Backoff, Failure, classify};
+use crate::fmt::{self, warn};
 use crate::seconds::Seconds;
 use crate::stats::{Kind, Stats};
 
@@ -158,8 +159,17 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            let _ = std::fs::remove_file(path);
+        let Some(path) = &self.path else { return };
+        match std::fs::remove_file(path) {
+            // The directory may belong to someone else than the user that the process has become.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(
+                    "The control socket {} stays, it cannot be removed: {}",
+                    fmt::Text(&path.display()),
+                    fmt::Text(&error)
+                );
+            }
+            _ => {}
         }
     }
 }
