@@ -4,6 +4,7 @@
 
 mod support;
 
+mod background;
 mod console;
 mod control;
 mod daemon;

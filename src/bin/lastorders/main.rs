@@ -3,11 +3,14 @@
 #![deny(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod background;
 mod client;
 mod console;
 mod control;
 mod logging;
 mod options;
+mod pid_file;
+mod privileges;
 mod send;
 mod serve;
 mod usage;

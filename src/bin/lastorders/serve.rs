@@ -2,31 +2,78 @@
 
 use lastorders::services::{Bulletin, Command, Echo, Kv, Time, Upper, UpperLines};
 use lastorders::{Builder, Error, Group};
-use log::info;
+use log::{LevelFilter, error, info, warn};
 use nix::sys::signal::Signal;
 
+use crate::logging::Logging;
 use crate::options::{Serve, Socket, TCP_SERVICES};
-use crate::{Failure, console, logging, print};
+use crate::pid_file::PidFile;
+use crate::{Failure, background, console, logging, print};
 
-pub fn run(serve: Serve) -> Result<(), Failure> {
-    if serve.fork && serve.console {
-        let text = "--console waits in a thread, and --fork allows none; stop the server by a signal or --control";
-        return Err(Failure::Usage(text.into()));
+pub fn run(mut serve: Serve) -> Result<(), Failure> {
+    check_console(&serve)?;
+    if serve.daemon {
+        background::make_absolute(&mut serve)?;
     }
     let builder = builder(&serve)?;
     if serve.check {
         let budget = builder.budget().map_err(failure)?;
         return print(&format!("{budget}\n"));
     }
-    logging::start(serve.logging)?;
+    let logging = std::mem::take(&mut serve.logging);
+    start_logging(logging, &serve)?;
+    let background = if serve.daemon { Some(background::detach()?) } else { None };
     let server = with_signals(builder).and_then(Builder::build).map_err(failure)?;
+    // Removed when this returns, whichever way it does.
+    let _pid_file = serve.pid_file.as_deref().map(PidFile::write).transpose()?;
+    if let Some(user) = &serve.user {
+        if let Some(path) = &serve.control {
+            user.own_socket(path)?;
+        }
+        user.become_user()?;
+    }
+    if let Some(background) = background {
+        background.ready()?;
+    }
     if serve.console {
         console::watch(server.handle())?;
     }
-    let report = server.run().map_err(failure)?;
+    let report = server.run().map_err(|error| {
+        if serve.daemon {
+            error!("{error}");
+        }
+        failure(error)
+    })?;
     info!("Server stopped. {report}");
     if serve.console {
         console::say("Exiting now.");
+    }
+    Ok(())
+}
+
+/// Says what cannot be had beside `--console`.
+fn check_console(serve: &Serve) -> Result<(), Failure> {
+    let text = match serve.console {
+        true if serve.daemon => "--console waits for Enter, and --daemon leaves the console; choose one of them",
+        true if serve.fork => {
+            "--console waits in a thread, and --fork allows none; stop the server by a signal or --control"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::Usage(text.into()))
+}
+
+fn start_logging(logging: Logging, serve: &Serve) -> Result<(), Failure> {
+    let heard = logging.syslog || logging.file.is_some() || logging.level == LevelFilter::Off;
+    match &serve.user {
+        Some(user) => {
+            logging.file.as_deref().inspect(|path| user.provide(path));
+            user.opening(|| logging::start(logging))?;
+        }
+        None => logging::start(logging)?,
+    }
+    if serve.daemon && !heard {
+        warn!("Nothing will be logged, --daemon leaves the console; add --syslog or --log-file PATH");
     }
     Ok(())
 }

@@ -49,7 +49,8 @@ struct Fanout {
 
 struct Sinks {
     line: Line,
-    console: Console,
+    /// None once the server has left it.
+    console: Option<Console>,
     file: Option<LogFile>,
     syslog: Option<Syslog>,
 }
@@ -65,7 +66,7 @@ pub fn start(logging: Logging) -> Result<(), Failure> {
     let file = logging.file.map(|path| LogFile::open(path, logging.size)).transpose().map_err(Failure::Run)?;
     let syslog = logging.syslog.then(Syslog::open).transpose().map_err(Failure::Run)?;
     console::quiet_panics();
-    let sinks = Mutex::new(Sinks { line: Line::new(), console: Console::new(level), file, syslog });
+    let sinks = Mutex::new(Sinks { line: Line::new(), console: Some(Console::new(level)), file, syslog });
     if log::set_logger(FANOUT.get_or_init(|| Fanout { level, sinks })).is_ok() {
         log::set_max_level(level);
     }
@@ -81,6 +82,13 @@ pub fn reopen() {
         None => info!("No log file to open again"),
         Some(Ok(())) => info!("Log file opened again"),
         Some(Err(error)) => error!("{error}; going on with the old one"),
+    }
+}
+
+/// Logs to the console no more.
+pub fn leave_console() {
+    if let Some(fanout) = FANOUT.get() {
+        fanout.sinks.lock().unwrap_or_else(PoisonError::into_inner).console = None;
     }
 }
 
@@ -111,7 +119,9 @@ impl Sinks {
 
     /// Shows the line wherever no file is involved.
     fn show(&mut self, level: Level, target: &str) {
-        self.console.log(level, target, self.line.text());
+        if let Some(console) = &mut self.console {
+            console.log(level, target, self.line.text());
+        }
         if let Some(syslog) = &self.syslog {
             syslog.log(level, self.line.text());
         }

@@ -13,6 +13,7 @@ use crate::Failure;
 use crate::client::{self, Client};
 use crate::control::{self, Control};
 use crate::logging::Logging;
+use crate::privileges::Account;
 use crate::send::{self, Send};
 use crate::usage::USAGE;
 use crate::values::{shown, value};
@@ -41,6 +42,9 @@ pub struct Serve {
     pub max_children: usize,
     pub logging: Logging,
     pub console: bool,
+    pub daemon: bool,
+    pub pid_file: Option<PathBuf>,
+    pub user: Option<Account>,
     pub check: bool,
 }
 
@@ -101,6 +105,9 @@ fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
         kv_bytes: 65_536,
         logging: Logging::default(),
         console: false,
+        daemon: false,
+        pid_file: None,
+        user: None,
         control: None,
         fork: false,
         max_children: 50,

@@ -2,6 +2,7 @@
 
 use super::{Serve, Socket, TCP_SERVICES, UDP_SERVICES};
 use crate::logging;
+use crate::privileges::account;
 use crate::values::{each, group, interface, level, number, offer, on, seconds, some_path, when_full};
 
 /// An option of `serve`: its name, its value if it takes one, what it does, and how.
@@ -155,6 +156,24 @@ pub const OPTIONS: &[Opt] = &[
         value: "",
         help: "stop when Enter is pressed, or standard input ends",
         set: |serve, _| on(&mut serve.console),
+    },
+    Opt {
+        name: "daemon",
+        value: "",
+        help: "go on in the background; exit with 0 once every socket is bound",
+        set: |serve, _| on(&mut serve.daemon),
+    },
+    Opt {
+        name: "pid-file",
+        value: "PATH",
+        help: "keep the process id in this file while the server runs",
+        set: |serve, text| some_path(text).map(|path| serve.pid_file = Some(path)),
+    },
+    Opt {
+        name: "user",
+        value: "NAME",
+        help: "run as this user, or as UID:GID, once every socket is bound",
+        set: |serve, text| account(text).map(|account| serve.user = Some(account)),
     },
     Opt {
         name: "check",

@@ -1,0 +1,120 @@
+//! `--pid-file`: the server's process id in a file, for as long as the server runs.
+//!
+//! The file appears whole or not at all, and is locked (flock(2)) until the process ends, however that ends. So a
+//! file without a lock is stale, even if some other process has got its number meanwhile. A lock alone is not
+//! believed either: whoever can read the file can lock it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use log::warn;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+use crate::Failure;
+
+/// Bytes of the longest file that can hold a process id, with room for blanks.
+const LONGEST: u64 = 32;
+
+/// The file of this process, removed when dropped.
+pub struct PidFile {
+    path: PathBuf,
+    file: Flock<File>,
+}
+
+impl PidFile {
+    /// Writes the file, in place of one that a process left which is gone.
+    ///
+    /// # Errors
+    /// When a server lives that wrote the one that is there; when that is not a pid file; when it cannot be
+    /// written.
+    pub fn write(path: &Path) -> Result<PidFile, Failure> {
+        let failed = |reason: String| Failure::Run(format!("cannot write the pid file {}: {reason}", path.display()));
+        check(path).map_err(failed)?;
+        create(path).map_err(|error| failed(format!("{error}; {}", advice(&error))))
+    }
+
+    fn remove(&mut self) -> io::Result<()> {
+        let (named, ours) = (fs::symlink_metadata(&self.path)?, self.file.metadata()?);
+        // Someone else's is theirs to remove.
+        if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) { fs::remove_file(&self.path) } else { Ok(()) }
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        match self.remove() {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                // The directory belongs to someone else than --user. An empty file names no process at least.
+                let _ = self.file.set_len(0);
+                warn!("The pid file {} was emptied, it cannot be removed: {error}", self.path.display());
+            }
+        }
+    }
+}
+
+/// Says why a file that exists must stay.
+fn check(path: &Path) -> Result<(), String> {
+    // A pipe must not be waited for, and a link would have something else read than what is replaced.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+    let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| error.to_string())?,
+    };
+    let mut text = String::new();
+    let is_file = file.metadata().is_ok_and(|held| held.is_file() && held.len() <= LONGEST);
+    let read = is_file && (&file).take(LONGEST).read_to_string(&mut text).is_ok();
+    let text = text.trim();
+    let process = text.parse().ok().filter(|number| *number > 0);
+    match process {
+        Some(process) if is_alive(process) && is_locked(file) => {
+            Err(format!("the server with process id {process} has it; stop that, or choose another path"))
+        }
+        // Empty: left by a server that was not allowed to remove it.
+        _ if read && (process.is_some() || text.is_empty()) => Ok(()),
+        _ => Err("what is there is not a pid file; choose another path".into()),
+    }
+}
+
+/// EPERM, unlike ESRCH, means that there is such a process.
+fn is_alive(process: i32) -> bool {
+    kill(Pid::from_raw(process), None) != Err(Errno::ESRCH)
+}
+
+fn is_locked(file: File) -> bool {
+    // Shared, so that two who look at the same time do not take each other for the owner.
+    matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
+}
+
+fn create(path: &Path) -> io::Result<PidFile> {
+    let process = process::id();
+    let mut new = path.as_os_str().to_owned();
+    new.push(format!(".{process}"));
+    let new = PathBuf::from(new);
+    // Of a process that had this number and was killed here.
+    let _ = fs::remove_file(&new);
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new).and_then(|mut file| {
+        file.write_all(format!("{process}\n").as_bytes())?;
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
+        fs::rename(&new, path)?;
+        Ok(PidFile { path: path.into(), file })
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "make its directory first",
+        _ => "choose a directory that this user may write to",
+    }
+}

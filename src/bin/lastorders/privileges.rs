@@ -1,0 +1,156 @@
+//! `--user`: what is done as root before the server runs as somebody else, and the way there.
+//!
+//! Ports are bound and files made first. Then the supplementary groups go, the group, and last the user, because
+//! each step needs the rights that the later ones give up. The kernel is asked afterwards what came of it: a
+//! server that is still root without knowing is worse than none.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::unistd::{
+    Gid, ResGid, ResUid, Uid, User, fchown, fchownat, getgroups, getresgid, getresuid, setfsgid, setfsuid, setgroups,
+    setresgid, setresuid, setuid,
+};
+
+use crate::Failure;
+
+/// Whom the server runs as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// As it was given.
+    name: String,
+    user: Uid,
+    group: Gid,
+}
+
+const FORM: &str = "expected the name of a user, or UID:GID";
+
+/// Looks up a user: a name, a number, or two numbers with a colon, which need no entry in the user database.
+pub fn account(text: &str) -> Result<Account, String> {
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => match (user.parse(), group.parse()) {
+            (Ok(user), Ok(group)) => (Uid::from_raw(user), Gid::from_raw(group)),
+            _ => return Err(FORM.into()),
+        },
+        None => {
+            let found = match text.parse() {
+                Ok(number) => User::from_uid(Uid::from_raw(number)),
+                Err(_) => User::from_name(text),
+            };
+            let found = found.map_err(|error| format!("cannot look up the user: {error}; {FORM}"))?;
+            let found = found.ok_or_else(|| format!("there is no such user; {FORM}"))?;
+            (found.uid, found.gid)
+        }
+    };
+    // To the calls below -1 means: as before.
+    if user.as_raw() == u32::MAX || group.as_raw() == u32::MAX {
+        return Err("4294967295 is nobody's number; choose another".into());
+    }
+    if user.is_root() {
+        return Err("this is root; choose a user with fewer rights, or leave --user out".into());
+    }
+    Ok(Account { name: text.into(), user, group })
+}
+
+impl Account {
+    /// Makes a log file that is not there yet, for the user. One that exists is left as it is: who can write to
+    /// its directory could have put a link to any file there.
+    pub fn provide(&self, path: &Path) {
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path);
+        // What is wrong is told when the file is opened.
+        let _ = made.map(|file| fchown(file, Some(self.user), Some(self.group)));
+    }
+
+    /// Opens files with the rights of the user, so that what works now works later as well.
+    pub fn opening<T>(&self, open: impl FnOnce() -> T) -> T {
+        let (group, user) = (setfsgid(self.group), setfsuid(self.user));
+        let opened = open();
+        setfsuid(user);
+        setfsgid(group);
+        opened
+    }
+
+    /// Gives the control socket to the user.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn own_socket(&self, path: &Path) -> Result<(), Failure> {
+        // Held by a descriptor, so that it cannot become another file between the look and the change.
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        let given = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).and_then(|file| {
+            if !file.metadata()?.file_type().is_socket() {
+                return Err(io::Error::other("it was replaced"));
+            }
+            Ok(fchownat(file, "", Some(self.user), Some(self.group), AtFlags::AT_EMPTY_PATH)?)
+        });
+        given.map_err(|error| {
+            Failure::Run(format!("cannot give the control socket {} to {}: {error}", path.display(), self.name))
+        })
+    }
+
+    /// Becomes the user, for good.
+    ///
+    /// # Errors
+    /// When a step fails, or its outcome is not what it should be. The process may be between two users then, and
+    /// must end.
+    pub fn become_user(&self) -> Result<(), Failure> {
+        let failed = |text: String| Failure::Run(format!("cannot run as --user {}: {text}", self.name));
+        let step = |step: &'static str| {
+            move |error: Errno| failed(format!("cannot {step}: {error}; start it as root, or without --user"))
+        };
+        setgroups(&[]).map_err(step("leave the groups of the user before"))?;
+        setresgid(self.group, self.group, self.group).map_err(step("change the group"))?;
+        setresuid(self.user, self.user, self.user).map_err(step("change the user"))?;
+        self.verify().map_err(|text| failed(format!("{text} afterwards")))
+    }
+
+    fn verify(&self) -> Result<(), String> {
+        let (user, group) = (self.user, self.group);
+        if getresuid() != Ok(ResUid { real: user, effective: user, saved: user }) {
+            return Err("the user is another".into());
+        }
+        if getresgid() != Ok(ResGid { real: group, effective: group, saved: group }) {
+            return Err("the group is another".into());
+        }
+        if getgroups().map(|groups| groups.len()) != Ok(0) {
+            return Err("it is in other groups".into());
+        }
+        // Capabilities or securebits(7) may have kept a way back.
+        match setuid(Uid::from_raw(0)) {
+            Ok(()) => Err("it can become root again".into()),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_names_or_numbers() {
+        let two = account("1234:5678").unwrap();
+        assert_eq!((two.user.as_raw(), two.group.as_raw()), (1_234, 5_678));
+        for (text, part) in [
+            ("", "no such user; expected the name"),
+            ("no-such-user", "no such user"),
+            ("4294967293", "no such user"),
+            ("4294967296", "no such user"),
+            ("nobody:nogroup", "UID:GID"),
+            ("1:2:3", "UID:GID"),
+            ("-1:1", "UID:GID"),
+            ("1000:4294967295", "4294967295"),
+            ("4294967295:1", "4294967295"),
+            ("0:1", "root"),
+            ("root", "root"),
+            ("a\0b", "no such user"),
+        ] {
+            let error = account(text).unwrap_err();
+            assert!(error.contains(part), "{text:?}: {error}");
+        }
+    }
+}

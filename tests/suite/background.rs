@@ -1,0 +1,450 @@
+//! The daemon in the background: what its starter is told, its process id file, and the user it runs as.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::{SocketAddr as Name, UnixListener};
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::unistd::{Pid, geteuid};
+
+use crate::logging::{Folder, read, texts};
+use crate::support::{Client, Daemon, command, guard, wait_until};
+
+/// The number that is `nobody`'s, or no one's.
+const USER: u32 = 65_534;
+
+/// A server in the background with its files in a folder, ended by the number in its pid file when dropped.
+struct Background(Folder);
+
+impl Background {
+    fn new(name: &str) -> Background {
+        Background(Folder::new(name))
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.file(name)
+    }
+
+    /// `serve --daemon` in the folder, with a pid file and a log file.
+    fn command(&self, args: &[&str]) -> Command {
+        let program = command();
+        // Paths of the program, and of an emulator's libraries, must stay good in another directory.
+        let mut words = [program.get_program()].into_iter().chain(program.get_args()).map(absolute);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.current_dir(self.file("")).args(["serve", "--daemon", "--pid-file", "pid", "--log-file", "log"]);
+        command.args(args);
+        command
+    }
+
+    /// Starts it. Returns once the starter has exited and nobody holds its output any more.
+    fn start(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("run the daemon")
+    }
+
+    /// Echo on a free port.
+    #[track_caller]
+    fn echo(&self, args: &[&str]) -> SocketAddr {
+        let output = self.start(&[&["--tcp", "echo=127.0.0.1:0"], args].concat());
+        assert_eq!((said(&output), output.status.code()), (String::new(), Some(0)));
+        self.address()
+    }
+
+    fn address(&self) -> SocketAddr {
+        wait_until("the server has started", || read(self.file("log")).contains("(echo)\n"));
+        let log = read(self.file("log"));
+        log.split_once("Server started on ").unwrap().1.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// The process id of the pid file.
+    fn pid(&self) -> Option<i32> {
+        let pid = read(self.file("pid"));
+        pid.ends_with('\n').then(|| pid.trim().parse().unwrap())
+    }
+
+    #[track_caller]
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid().expect("a pid file")), signal).unwrap();
+    }
+
+    /// Ends it, and waits until it is gone.
+    #[track_caller]
+    fn stop(&self) {
+        let pid = self.pid().expect("a pid file");
+        self.signal(Signal::SIGTERM);
+        wait_until("the server is gone", || !runs(pid));
+        assert!(read(self.file("log")).contains("Server stopped. SIGTERM: "));
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+fn absolute(word: &OsStr) -> OsString {
+    fs::canonicalize(word).map_or(word.into(), Into::into)
+}
+
+/// What it has printed.
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+/// Fields of proc(5)'s stat, from the state on.
+fn stat(pid: i32) -> Vec<String> {
+    let stat = read(format!("/proc/{pid}/stat"));
+    stat.rsplit(')').next().unwrap().split_whitespace().map(String::from).collect()
+}
+
+/// False too for one that has ended and that nobody has waited for.
+fn runs(pid: i32) -> bool {
+    stat(pid).first().is_some_and(|state| state != "Z" && state != "X")
+}
+
+/// The processes that a process has started and that run.
+fn children(parent: i32) -> Vec<i32> {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| stat(*pid).get(1).is_some_and(|field| *field == parent.to_string()) && runs(*pid)).collect()
+}
+
+fn skips_without_root() -> bool {
+    let skips = !geteuid().is_root();
+    if skips {
+        println!("skipped: changing the user needs root");
+    }
+    skips
+}
+
+/// Started, and reached at once: the starter's exit code 0 is the promise. The server is in no terminal's reach, in
+/// the root directory, with its console let go of; it drains as ever, and takes its files with it.
+#[test]
+fn the_starter_exits_when_the_server_can_be_reached() {
+    guard(|| {
+        let server = Background::new("reached");
+        // An address of the test's own, so that the port is still free when the server comes.
+        let address = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+        let output = server.start(&["--tcp", &format!("echo={address}"), "--control", "control", "--grace", "30"]);
+        assert_eq!((said(&output), output.status.code()), (String::new(), Some(0)));
+        let mut client = Client::connect(address);
+        client.echo(b"hello world");
+
+        let pid = server.pid().expect("a pid file");
+        assert!(read(server.file("log")).contains(&format!("PID:{pid}. Server started on {address} (echo)\n")));
+        let [session, terminal] = [3, 4].map(|field| stat(pid)[field].clone());
+        assert!(session != pid.to_string() && terminal == "0", "session {session}, terminal {terminal}");
+        assert_ne!(session, stat(std::process::id() as i32)[3]);
+        assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap().to_str(), Some("/"));
+        for descriptor in 0..3 {
+            let held = fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).unwrap();
+            assert_eq!(held.to_str(), Some("/dev/null"));
+        }
+        assert_eq!(fs::metadata(server.file("pid")).unwrap().permissions().mode() & 0o777, 0o644);
+
+        server.signal(Signal::SIGTERM);
+        assert_eq!(client.rest(), b"SHUTDOWN");
+        drop(client);
+        wait_until("the server is gone", || !runs(pid));
+        let left: Vec<_> = fs::read_dir(server.file("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["log"]);
+        assert!(texts(&read(server.file("log"))).last().unwrap().starts_with("Server stopped. SIGTERM: "));
+    });
+}
+
+/// What keeps it from starting is said by the starter, with the exit code that it has without `--daemon`; no file
+/// and no process is left.
+#[test]
+fn the_starter_says_why_there_is_no_server() {
+    guard(|| {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = format!("echo={}", taken.local_addr().unwrap());
+        for (args, code, part) in [
+            (["--tcp", &taken], 1, "in use"),
+            (["--log-file", "/nowhere/log"], 1, "cannot open log file /nowhere/log"),
+            (["--pid-file", "/nowhere/pid"], 1, "cannot write the pid file /nowhere/pid: No such file or directory"),
+            (["--workers", "65"], 2, "--workers 65"),
+            (["--tcp=echo=127.0.0.1:0", "--console"], 2, "--daemon leaves the console"),
+            (["--user", "no-such-user"], 2, "--user \"no-such-user\": there is no such user"),
+        ] {
+            let server = Background::new("fails");
+            let output = server.start(&args);
+            assert_eq!(output.status.code(), Some(code), "{args:?}: {}", said(&output));
+            assert!(said(&output).starts_with("lastorders: ") && said(&output).contains(part), "{}", said(&output));
+            assert!(!fs::exists(server.file("pid")).unwrap());
+        }
+    });
+}
+
+/// With nothing but the console to log to, that is said before it is let go of.
+#[test]
+fn a_server_that_nobody_will_hear_is_warned_of() {
+    guard(|| {
+        let server = Background::new("mute");
+        let mut command = command();
+        command.args(["serve", "--daemon", "--tcp", "echo=127.0.0.1:0", "--pid-file", &server.file("pid")]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        assert!(said(&output).contains("Nothing will be logged") && said(&output).contains("--syslog"));
+        assert_eq!(said(&output).lines().count(), 1, "{}", said(&output));
+    });
+}
+
+/// A start that hangs, because the control socket of another server is there and takes nobody.
+struct Stuck {
+    starter: Child,
+    leader: i32,
+    server: i32,
+    _full: (UnixListener, Vec<OwnedFd>),
+}
+
+impl Stuck {
+    fn start(background: &Background) -> Stuck {
+        let path = background.file("control");
+        let listener = UnixListener::bind_addr(&Name::from_pathname(&path).unwrap()).unwrap();
+        let client = || {
+            let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+            let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+            connect(socket.as_raw_fd(), &UnixAddr::new(path.as_str()).unwrap()).map(|()| socket)
+        };
+        let clients = std::iter::from_fn(|| client().ok()).collect();
+        let args = ["--tcp", "echo=127.0.0.1:0", "--control", "control"];
+        let starter = background.command(&args).spawn().unwrap();
+        let first = starter.id() as i32;
+        let only = |parent| children(parent).first().copied();
+        wait_until("the server's process is there", || only(first).and_then(only).is_some());
+        let leader = only(first).unwrap();
+        // Beyond its start: it has the root directory by then.
+        let server = only(leader).unwrap();
+        wait_until("it has begun", || {
+            fs::read_link(format!("/proc/{server}/cwd")).is_ok_and(|path| path.to_str() == Some("/"))
+        });
+        Stuck { starter, leader, server, _full: (listener, clients) }
+    }
+}
+
+/// The server, or the process that waits for it, is killed before the server is ready: the starter says so, and exits
+/// with 1.
+#[test]
+fn a_server_killed_before_it_is_ready_is_told_of() {
+    guard(|| {
+        for whom in ["server", "leader"] {
+            let background = Background::new(&format!("killed-{whom}"));
+            let stuck = Stuck::start(&background);
+            let victim = if whom == "server" { stuck.server } else { stuck.leader };
+            kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
+            let server = stuck.server;
+            let output = stuck.starter.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            assert_eq!(said(&output), "lastorders: SIGKILL ended the server before it was ready\n");
+            wait_until("no process is left", || !runs(server));
+        }
+    });
+}
+
+/// Who starts it gives up waiting: there is no server later on that nobody expects any more.
+#[test]
+fn a_starter_that_is_killed_takes_the_server_with_it() {
+    guard(|| {
+        let background = Background::new("given-up");
+        let mut stuck = Stuck::start(&background);
+        stuck.starter.kill().unwrap();
+        stuck.starter.wait().unwrap();
+        wait_until("no process is left", || !runs(stuck.leader) && !runs(stuck.server));
+    });
+}
+
+/// The daemon may fork for its clients too.
+#[test]
+fn a_forking_server_goes_to_the_background() {
+    guard(|| {
+        let server = Background::new("forking");
+        let address = server.echo(&["--fork", "--grace", "30"]);
+        let mut clients = [Client::greeted(address), Client::greeted(address)];
+        assert_eq!(children(server.pid().unwrap()).len(), 2);
+        let pid = server.pid().unwrap();
+        server.signal(Signal::SIGTERM);
+        clients.iter_mut().for_each(|client| assert_eq!(client.rest(), b"SHUTDOWN"));
+        drop(clients);
+        wait_until("the server is gone", || !runs(pid));
+    });
+}
+
+/// In the foreground a pid file is kept as well. One that is stale is replaced: of a process that is gone, of one
+/// that got the number later, or emptied.
+#[test]
+fn a_stale_pid_file_is_replaced() {
+    guard(|| {
+        let folder = Folder::new("stale-pid");
+        let path = folder.file("pid");
+        let mut gone = Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        for stale in [format!("{}\n", gone.id()), format!("{}", std::process::id()), String::new(), "\n".into()] {
+            fs::write(&path, &stale).unwrap();
+            let mut daemon = Daemon::echo(&["--pid-file", &path]);
+            assert_eq!(read(&path), format!("{}\n", daemon.pid()), "in place of {stale:?}");
+            daemon.signal(Signal::SIGTERM);
+            daemon.wait_ok();
+            assert_eq!(fs::read_dir(folder.file("")).unwrap().count(), 0);
+        }
+        // Killed, it leaves one behind: that is no obstacle either.
+        let daemon = Daemon::echo(&["--pid-file", &path]);
+        drop(daemon);
+        assert!(fs::exists(&path).unwrap());
+        let mut daemon = Daemon::echo(&["--pid-file", &path]);
+        // Replaced by a person: not ours to remove.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "1\n").unwrap();
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait_ok();
+        assert_eq!(read(&path), "1\n");
+    });
+}
+
+/// The file of a server that runs is left to it, and so is a file that is no pid file.
+#[test]
+fn what_is_not_a_stale_pid_file_stays() {
+    guard(|| {
+        let server = Background::new("live-pid");
+        let address = server.echo(&[]);
+        let pid = server.pid().unwrap();
+        let output =
+            command().args(["serve", "--tcp", "echo=127.0.0.1:0", "--pid-file", &server.file("pid")]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let reason = format!("/pid: the server with process id {pid} has it; stop that, or choose another path");
+        assert!(said(&output).contains(&reason), "{}", said(&output));
+        assert_eq!(server.pid(), Some(pid));
+        Client::greeted(address);
+        server.stop();
+        assert!(!fs::exists(server.file("pid")).unwrap());
+
+        let folder = Folder::new("precious");
+        for (name, text) in
+            [("text", "precious"), ("long", "1                                          "), ("zero", "0")]
+        {
+            let path = folder.file(name);
+            fs::write(&path, text).unwrap();
+            let output = command().args(["serve", "--tcp", "echo=127.0.0.1:0", "--pid-file", &path]).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{name}");
+            assert!(said(&output).contains("is not a pid file"), "{}", said(&output));
+            assert_eq!(read(&path), text);
+        }
+        std::os::unix::fs::symlink(folder.file("text"), folder.file("link")).unwrap();
+        assert!(Command::new("mkfifo").arg(folder.file("pipe")).status().unwrap().success());
+        for name in ["link", "pipe", ""] {
+            let path = folder.file(name);
+            let output = command().args(["serve", "--tcp", "echo=127.0.0.1:0", "--pid-file", &path]).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{name}: {}", said(&output));
+            assert!(said(&output).contains("cannot write the pid file"), "{}", said(&output));
+        }
+    });
+}
+
+/// Without the right to become another user the server does not go on, and the pid file that it has written is gone.
+#[test]
+fn a_user_that_cannot_be_changed_to_ends_the_start() {
+    guard(|| {
+        let folder = Folder::new("unable");
+        let program = command();
+        let words = [program.get_program()].into_iter().chain(program.get_args());
+        let args = ["serve", "--tcp", "echo=127.0.0.1:0", "--user", "65533:65533", "--pid-file", &folder.file("pid")];
+        let output = if geteuid().is_root() {
+            chown(folder.file(""), Some(USER), Some(USER)).unwrap();
+            // Still root by its number, which is what is easily taken for enough.
+            Command::new("setpriv").args(["--bounding-set", "-setuid"]).args(words).args(args).output()
+        } else {
+            command().args(args).output()
+        };
+        match output {
+            Ok(output) if !said(&output).contains("setpriv: ") => {
+                assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+                let said = said(&output);
+                assert!(
+                    said.contains("cannot run as --user 65533:65533: cannot ") && said.contains("as root"),
+                    "{said}"
+                );
+                assert_eq!(fs::read_dir(folder.file("")).unwrap().count(), 0);
+            }
+            other => println!("skipped: setpriv(1) cannot run the daemon: {other:?}"),
+        }
+    });
+}
+
+/// As root on a port that only root may have: the process is the user's in every respect, in no other group, and
+/// opens its log file, answers at its control socket and removes its files with the user's rights.
+#[test]
+fn the_server_runs_as_the_user() {
+    guard(|| {
+        if skips_without_root() {
+            return;
+        }
+        let server = Background::new("user");
+        chown(server.file(""), Some(USER), Some(USER)).unwrap();
+        let args = ["--user", "65534:65533", "--control", "control", "--tcp", "echo=127.0.0.2:7"];
+        let address = server.echo(&args);
+        Client::greeted(address);
+        let pid = server.pid().unwrap();
+        let status = read(format!("/proc/{pid}/status"));
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().map(String::from).collect::<Vec<_>>()
+        };
+        assert_eq!(field("Uid:"), ["65534"; 4]);
+        assert_eq!(field("Gid:"), ["65533"; 4]);
+        assert_eq!(field("Groups:"), [""; 0]);
+        assert_eq!(field("CapEff:"), ["0000000000000000"]);
+        for (name, mode, user) in [("control", 0o600, USER), ("log", 0o640, USER), ("pid", 0o644, 0)] {
+            let file = fs::metadata(server.file(name)).unwrap();
+            assert_eq!((file.mode() & 0o777, file.uid()), (mode, user), "{name}");
+        }
+        fs::rename(server.file("log"), server.file("moved")).unwrap();
+        server.signal(Signal::SIGUSR2);
+        wait_until("the log goes on", || read(server.file("log")).contains("Log file opened again"));
+        assert_eq!(fs::metadata(server.file("log")).unwrap().uid(), USER);
+        let status = command().args(["control", "--socket", &server.file("control"), "status"]).output().unwrap();
+        assert!(said(&status).contains("accepted 1\n"));
+        server.stop();
+        assert!(!fs::exists(server.file("pid")).unwrap() && !fs::exists(server.file("control")).unwrap());
+    });
+}
+
+/// In a directory of root's: the log file is made for the user and what cannot be done later is said in it; the pid
+/// file is left empty, and the next start minds neither it nor the control socket. A file of root's is refused.
+#[test]
+fn what_a_user_may_not_do_later_is_said() {
+    guard(|| {
+        if skips_without_root() {
+            return;
+        }
+        let server = Background::new("root-owned");
+        for _ in 0..2 {
+            let _ = fs::remove_file(server.file("log"));
+            let address = server.echo(&["--user", "65534:65534", "--control", "control", "--fork"]);
+            Client::greeted(address);
+            fs::rename(server.file("log"), server.file("moved")).unwrap();
+            server.signal(Signal::SIGUSR2);
+            let said = || read(server.file("moved"));
+            wait_until("it is said", || said().contains("log again: Permission denied"));
+            assert!(said().contains("going on with the old one"), "{}", said());
+            let pid = server.pid().unwrap();
+            server.signal(Signal::SIGTERM);
+            wait_until("the server is gone", || !runs(pid));
+            assert!(said().contains("The pid file") && said().contains("was emptied"), "{}", said());
+            assert!(said().contains("The control socket") && said().contains("stays"), "{}", said());
+            assert_eq!(read(server.file("pid")), "");
+        }
+        fs::write(server.file("log"), "root's\n").unwrap();
+        fs::set_permissions(server.file("log"), fs::Permissions::from_mode(0o644)).unwrap();
+        let output = server.start(&["--tcp", "echo=127.0.0.1:0", "--user", "65534:65534"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains("/log: Permission denied"), "{}", said(&output));
+        assert_eq!(read(server.file("log")), "root's\n");
+    });
+}
