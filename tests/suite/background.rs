@@ -388,7 +388,14 @@ fn the_server_runs_as_the_user() {
         let server = Background::new("user");
         chown(server.file(""), Some(USER), Some(USER)).unwrap();
         let args = ["--user", "65534:65533", "--control", "control", "--tcp", "echo=127.0.0.2:7"];
-        let address = server.echo(&args);
+        let daemon = server.command(&args);
+        // Root has groups to leave, as a login gives it some.
+        let mut member = Command::new("setpriv");
+        member.args(["--groups", "4,20", "--"]).arg(daemon.get_program()).args(daemon.get_args());
+        let output = member.current_dir(server.file("")).stdin(Stdio::null()).output().expect("run setpriv(1)");
+        assert_eq!((said(&output), output.status.code()), (String::new(), Some(0)));
+        let address = server.address();
+        assert_eq!(address.to_string(), "127.0.0.2:7");
         Client::greeted(address);
         let pid = server.pid().unwrap();
         let status = read(format!("/proc/{pid}/status"));
