@@ -2,12 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{SocketAddr as Name, UnixListener};
 use std::process::{Child, Command, Output, Stdio};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::{Pid, geteuid};
@@ -42,9 +44,8 @@ impl Background {
         command
     }
 
-    /// Starts it. Returns once the starter has exited and nobody holds its output any more.
     fn start(&self, args: &[&str]) -> Output {
-        self.command(args).output().expect("run the daemon")
+        run(&mut self.command(args))
     }
 
     /// Echo on a free port.
@@ -88,6 +89,21 @@ impl Drop for Background {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
+}
+
+/// Runs a starter until it exits, and no longer: a server that kept its output open would be waited for.
+fn run(command: &mut Command) -> Output {
+    let mut starter = command.spawn().expect("run the daemon");
+    let status = starter.wait().expect("wait for the starter");
+    let (mut stdout, mut stderr) = (starter.stdout.take().unwrap(), starter.stderr.take().unwrap());
+    Output { status, stdout: printed(&mut stdout), stderr: printed(&mut stderr) }
+}
+
+fn printed(pipe: &mut (impl Read + AsFd)) -> Vec<u8> {
+    fcntl(pipe.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    let mut bytes = Vec::new();
+    let _ = pipe.read_to_end(&mut bytes);
+    bytes
 }
 
 fn absolute(word: &OsStr) -> OsString {
@@ -190,7 +206,7 @@ fn a_server_that_nobody_will_hear_is_warned_of() {
         let server = Background::new("mute");
         let mut command = command();
         command.args(["serve", "--daemon", "--tcp", "echo=127.0.0.1:0", "--pid-file", &server.file("pid")]);
-        let output = command.output().unwrap();
+        let output = run(&mut command);
         assert_eq!(output.status.code(), Some(0));
         assert!(said(&output).contains("Nothing will be logged") && said(&output).contains("--syslog"));
         assert_eq!(said(&output).lines().count(), 1, "{}", said(&output));
@@ -392,7 +408,8 @@ fn the_server_runs_as_the_user() {
         // Root has groups to leave, as a login gives it some.
         let mut member = Command::new("setpriv");
         member.args(["--groups", "4,20", "--"]).arg(daemon.get_program()).args(daemon.get_args());
-        let output = member.current_dir(server.file("")).stdin(Stdio::null()).output().expect("run setpriv(1)");
+        member.current_dir(server.file("")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = run(&mut member);
         assert_eq!((said(&output), output.status.code()), (String::new(), Some(0)));
         let address = server.address();
         assert_eq!(address.to_string(), "127.0.0.2:7");
