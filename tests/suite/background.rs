@@ -1,39 +1,36 @@
-//! The daemon in the background: what its starter is told, its process id file, and the user it runs as.
+//! The daemon in the background: what its starter is told, and its process id file.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr as Name, UnixListener};
 use std::process::{Child, Command, Output, Stdio};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use nix::unistd::{Pid, geteuid};
+use nix::unistd::Pid;
 
 use crate::logging::{Folder, read, texts};
 use crate::support::{Client, Daemon, command, guard, wait_until};
 
-/// The number that is `nobody`'s, or no one's.
-const USER: u32 = 65_534;
-
 /// A server in the background with its files in a folder, ended by the number in its pid file when dropped.
-struct Background(Folder);
+pub struct Background(Folder);
 
 impl Background {
-    fn new(name: &str) -> Background {
+    pub fn new(name: &str) -> Background {
         Background(Folder::new(name))
     }
 
-    fn file(&self, name: &str) -> String {
+    pub fn file(&self, name: &str) -> String {
         self.0.file(name)
     }
 
     /// `serve --daemon` in the folder, with a pid file and a log file.
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let program = command();
         // Paths of the program, and of an emulator's libraries, must stay good in another directory.
         let mut words = [program.get_program()].into_iter().chain(program.get_args()).map(absolute);
@@ -44,38 +41,38 @@ impl Background {
         command
     }
 
-    fn start(&self, args: &[&str]) -> Output {
+    pub fn start(&self, args: &[&str]) -> Output {
         run(&mut self.command(args))
     }
 
     /// Echo on a free port.
     #[track_caller]
-    fn echo(&self, args: &[&str]) -> SocketAddr {
+    pub fn echo(&self, args: &[&str]) -> SocketAddr {
         let output = self.start(&[&["--tcp", "echo=127.0.0.1:0"], args].concat());
         assert_eq!((said(&output), output.status.code()), (String::new(), Some(0)));
         self.address()
     }
 
-    fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         wait_until("the server has started", || read(self.file("log")).contains("(echo)\n"));
         let log = read(self.file("log"));
         log.split_once("Server started on ").unwrap().1.split(' ').next().unwrap().parse().unwrap()
     }
 
     /// The process id of the pid file.
-    fn pid(&self) -> Option<i32> {
+    pub fn pid(&self) -> Option<i32> {
         let pid = read(self.file("pid"));
         pid.ends_with('\n').then(|| pid.trim().parse().unwrap())
     }
 
     #[track_caller]
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid().expect("a pid file")), signal).unwrap();
     }
 
     /// Ends it, and waits until it is gone.
     #[track_caller]
-    fn stop(&self) {
+    pub fn stop(&self) {
         let pid = self.pid().expect("a pid file");
         self.signal(Signal::SIGTERM);
         wait_until("the server is gone", || !runs(pid));
@@ -92,7 +89,7 @@ impl Drop for Background {
 }
 
 /// Runs a starter until it exits, and no longer: a server that kept its output open would be waited for.
-fn run(command: &mut Command) -> Output {
+pub fn run(command: &mut Command) -> Output {
     let mut starter = command.spawn().expect("run the daemon");
     let status = starter.wait().expect("wait for the starter");
     let (mut stdout, mut stderr) = (starter.stdout.take().unwrap(), starter.stderr.take().unwrap());
@@ -111,7 +108,7 @@ fn absolute(word: &OsStr) -> OsString {
 }
 
 /// What it has printed.
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
@@ -122,7 +119,7 @@ fn stat(pid: i32) -> Vec<String> {
 }
 
 /// False too for one that has ended and that nobody has waited for.
-fn runs(pid: i32) -> bool {
+pub fn runs(pid: i32) -> bool {
     stat(pid).first().is_some_and(|state| state != "Z" && state != "X")
 }
 
@@ -130,14 +127,6 @@ fn runs(pid: i32) -> bool {
 fn children(parent: i32) -> Vec<i32> {
     let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|pid| stat(*pid).get(1).is_some_and(|field| *field == parent.to_string()) && runs(*pid)).collect()
-}
-
-fn skips_without_root() -> bool {
-    let skips = !geteuid().is_root();
-    if skips {
-        println!("skipped: changing the user needs root");
-    }
-    skips
 }
 
 /// Started, and reached at once: the starter's exit code 0 is the promise. The server is in no terminal's reach, in
@@ -360,115 +349,5 @@ fn what_is_not_a_stale_pid_file_stays() {
             assert_eq!(output.status.code(), Some(1), "{name}: {}", said(&output));
             assert!(said(&output).contains("cannot write the pid file"), "{}", said(&output));
         }
-    });
-}
-
-/// Without the right to become another user the server does not go on, and the pid file that it has written is gone.
-#[test]
-fn a_user_that_cannot_be_changed_to_ends_the_start() {
-    guard(|| {
-        let folder = Folder::new("unable");
-        let program = command();
-        let words = [program.get_program()].into_iter().chain(program.get_args());
-        let args = ["serve", "--tcp", "echo=127.0.0.1:0", "--user", "65533:65533", "--pid-file", &folder.file("pid")];
-        let output = if geteuid().is_root() {
-            chown(folder.file(""), Some(USER), Some(USER)).unwrap();
-            // Still root by its number, which is what is easily taken for enough.
-            Command::new("setpriv").args(["--bounding-set", "-setuid"]).args(words).args(args).output()
-        } else {
-            command().args(args).output()
-        };
-        match output {
-            Ok(output) if !said(&output).contains("setpriv: ") => {
-                assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-                let said = said(&output);
-                assert!(
-                    said.contains("cannot run as --user 65533:65533: cannot ") && said.contains("as root"),
-                    "{said}"
-                );
-                assert_eq!(fs::read_dir(folder.file("")).unwrap().count(), 0);
-            }
-            other => println!("skipped: setpriv(1) cannot run the daemon: {other:?}"),
-        }
-    });
-}
-
-/// As root on a port that only root may have: the process is the user's in every respect, in no other group, and
-/// opens its log file, answers at its control socket and removes its files with the user's rights.
-#[test]
-fn the_server_runs_as_the_user() {
-    guard(|| {
-        if skips_without_root() {
-            return;
-        }
-        let server = Background::new("user");
-        chown(server.file(""), Some(USER), Some(USER)).unwrap();
-        let args = ["--user", "65534:65533", "--control", "control", "--tcp", "echo=127.0.0.2:7"];
-        let daemon = server.command(&args);
-        // Root has groups to leave, as a login gives it some.
-        let mut member = Command::new("setpriv");
-        member.args(["--groups", "4,20", "--"]).arg(daemon.get_program()).args(daemon.get_args());
-        member.current_dir(server.file("")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let output = run(&mut member);
-        assert_eq!((said(&output), output.status.code()), (String::new(), Some(0)));
-        let address = server.address();
-        assert_eq!(address.to_string(), "127.0.0.2:7");
-        Client::greeted(address);
-        let pid = server.pid().unwrap();
-        let status = read(format!("/proc/{pid}/status"));
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.split_whitespace().map(String::from).collect::<Vec<_>>()
-        };
-        assert_eq!(field("Uid:"), ["65534"; 4]);
-        assert_eq!(field("Gid:"), ["65533"; 4]);
-        assert_eq!(field("Groups:"), [""; 0]);
-        assert_eq!(field("CapEff:"), ["0000000000000000"]);
-        for (name, mode, user) in [("control", 0o600, USER), ("log", 0o640, USER), ("pid", 0o644, 0)] {
-            let file = fs::metadata(server.file(name)).unwrap();
-            assert_eq!((file.mode() & 0o777, file.uid()), (mode, user), "{name}");
-        }
-        fs::rename(server.file("log"), server.file("moved")).unwrap();
-        server.signal(Signal::SIGUSR2);
-        wait_until("the log goes on", || read(server.file("log")).contains("Log file opened again"));
-        assert_eq!(fs::metadata(server.file("log")).unwrap().uid(), USER);
-        let status = command().args(["control", "--socket", &server.file("control"), "status"]).output().unwrap();
-        assert!(said(&status).contains("accepted 1\n"));
-        server.stop();
-        assert!(!fs::exists(server.file("pid")).unwrap() && !fs::exists(server.file("control")).unwrap());
-    });
-}
-
-/// In a directory of root's: the log file is made for the user and what cannot be done later is said in it; the pid
-/// file is left empty, and the next start minds neither it nor the control socket. A file of root's is refused.
-#[test]
-fn what_a_user_may_not_do_later_is_said() {
-    guard(|| {
-        if skips_without_root() {
-            return;
-        }
-        let server = Background::new("root-owned");
-        for _ in 0..2 {
-            let _ = fs::remove_file(server.file("log"));
-            let address = server.echo(&["--user", "65534:65534", "--control", "control", "--fork"]);
-            Client::greeted(address);
-            fs::rename(server.file("log"), server.file("moved")).unwrap();
-            server.signal(Signal::SIGUSR2);
-            let said = || read(server.file("moved"));
-            wait_until("it is said", || said().contains("log again: Permission denied"));
-            assert!(said().contains("going on with the old one"), "{}", said());
-            let pid = server.pid().unwrap();
-            server.signal(Signal::SIGTERM);
-            wait_until("the server is gone", || !runs(pid));
-            assert!(said().contains("The pid file") && said().contains("was emptied"), "{}", said());
-            assert!(said().contains("The control socket") && said().contains("stays"), "{}", said());
-            assert_eq!(read(server.file("pid")), "");
-        }
-        fs::write(server.file("log"), "root's\n").unwrap();
-        fs::set_permissions(server.file("log"), fs::Permissions::from_mode(0o644)).unwrap();
-        let output = server.start(&["--tcp", "echo=127.0.0.1:0", "--user", "65534:65534"]);
-        assert_eq!(output.status.code(), Some(1));
-        assert!(said(&output).contains("/log: Permission denied"), "{}", said(&output));
-        assert_eq!(read(server.file("log")), "root's\n");
     });
 }

@@ -22,3 +22,4 @@ mod panics;
 mod services;
 mod shutdown;
 mod udp;
+mod user;

@@ -1,0 +1,133 @@
+//! The daemon as another user: what it gives up, and what it can still do.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
+
+use crate::background::{Background, run, runs, said};
+use crate::logging::{Folder, read};
+use crate::support::{Client, command, guard, wait_until};
+
+/// The number that is `nobody`'s, or no one's.
+const USER: u32 = 65_534;
+
+fn skips_without_root() -> bool {
+    let skips = !geteuid().is_root();
+    if skips {
+        println!("skipped: changing the user needs root");
+    }
+    skips
+}
+
+/// Without the right to become another user the server does not go on, and the pid file that it has written is gone.
+#[test]
+fn a_user_that_cannot_be_changed_to_ends_the_start() {
+    guard(|| {
+        let folder = Folder::new("unable");
+        let program = command();
+        let words = [program.get_program()].into_iter().chain(program.get_args());
+        let args = ["serve", "--tcp", "echo=127.0.0.1:0", "--user", "65533:65533", "--pid-file", &folder.file("pid")];
+        let output = if geteuid().is_root() {
+            chown(folder.file(""), Some(USER), Some(USER)).unwrap();
+            // Still root by its number, which is what is easily taken for enough.
+            Command::new("setpriv").args(["--bounding-set", "-setuid"]).args(words).args(args).output()
+        } else {
+            command().args(args).output()
+        };
+        match output {
+            Ok(output) if !said(&output).contains("setpriv: ") => {
+                assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+                let said = said(&output);
+                assert!(
+                    said.contains("cannot run as --user 65533:65533: cannot ") && said.contains("as root"),
+                    "{said}"
+                );
+                assert_eq!(fs::read_dir(folder.file("")).unwrap().count(), 0);
+            }
+            other => println!("skipped: setpriv(1) cannot run the daemon: {other:?}"),
+        }
+    });
+}
+
+/// As root on a port that only root may have: the process is the user's in every respect, in no other group, and
+/// opens its log file, answers at its control socket and removes its files with the user's rights.
+#[test]
+fn the_server_runs_as_the_user() {
+    guard(|| {
+        if skips_without_root() {
+            return;
+        }
+        let server = Background::new("user");
+        chown(server.file(""), Some(USER), Some(USER)).unwrap();
+        let args = ["--user", "65534:65533", "--control", "control", "--tcp", "echo=127.0.0.2:7"];
+        let daemon = server.command(&args);
+        // Root has groups to leave, as a login gives it some.
+        let mut member = Command::new("setpriv");
+        member.args(["--groups", "4,20", "--"]).arg(daemon.get_program()).args(daemon.get_args());
+        member.current_dir(server.file("")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = run(&mut member);
+        assert_eq!((said(&output), output.status.code()), (String::new(), Some(0)));
+        let address = server.address();
+        assert_eq!(address.to_string(), "127.0.0.2:7");
+        Client::greeted(address);
+        let pid = server.pid().unwrap();
+        let status = read(format!("/proc/{pid}/status"));
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().map(String::from).collect::<Vec<_>>()
+        };
+        assert_eq!(field("Uid:"), ["65534"; 4]);
+        assert_eq!(field("Gid:"), ["65533"; 4]);
+        assert_eq!(field("Groups:"), [""; 0]);
+        assert_eq!(field("CapEff:"), ["0000000000000000"]);
+        for (name, mode, user) in [("control", 0o600, USER), ("log", 0o640, USER), ("pid", 0o644, 0)] {
+            let file = fs::metadata(server.file(name)).unwrap();
+            assert_eq!((file.mode() & 0o777, file.uid()), (mode, user), "{name}");
+        }
+        fs::rename(server.file("log"), server.file("moved")).unwrap();
+        server.signal(Signal::SIGUSR2);
+        wait_until("the log goes on", || read(server.file("log")).contains("Log file opened again"));
+        assert_eq!(fs::metadata(server.file("log")).unwrap().uid(), USER);
+        let status = command().args(["control", "--socket", &server.file("control"), "status"]).output().unwrap();
+        assert!(said(&status).contains("accepted 1\n"));
+        server.stop();
+        assert!(!fs::exists(server.file("pid")).unwrap() && !fs::exists(server.file("control")).unwrap());
+    });
+}
+
+/// In a directory of root's: the log file is made for the user and what cannot be done later is said in it; the pid
+/// file is left empty, and the next start minds neither it nor the control socket. A file of root's is refused.
+#[test]
+fn what_a_user_may_not_do_later_is_said() {
+    guard(|| {
+        if skips_without_root() {
+            return;
+        }
+        let server = Background::new("root-owned");
+        for _ in 0..2 {
+            let _ = fs::remove_file(server.file("log"));
+            let address = server.echo(&["--user", "65534:65534", "--control", "control", "--fork"]);
+            Client::greeted(address);
+            fs::rename(server.file("log"), server.file("moved")).unwrap();
+            server.signal(Signal::SIGUSR2);
+            let said = || read(server.file("moved"));
+            wait_until("it is said", || said().contains("log again: Permission denied"));
+            assert!(said().contains("going on with the old one"), "{}", said());
+            let pid = server.pid().unwrap();
+            server.signal(Signal::SIGTERM);
+            wait_until("the server is gone", || !runs(pid));
+            assert!(said().contains("The pid file") && said().contains("was emptied"), "{}", said());
+            assert!(said().contains("The control socket") && said().contains("stays"), "{}", said());
+            assert_eq!(read(server.file("pid")), "");
+        }
+        fs::write(server.file("log"), "root's\n").unwrap();
+        fs::set_permissions(server.file("log"), fs::Permissions::from_mode(0o644)).unwrap();
+        let output = server.start(&["--tcp", "echo=127.0.0.1:0", "--user", "65534:65534"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains("/log: Permission denied"), "{}", said(&output));
+        assert_eq!(read(server.file("log")), "root's\n");
+    });
+}
