@@ -79,6 +79,24 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// A variable that another program has set for this one is not what it should be.
+    Environment {
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// A descriptor that the program was started with cannot be served.
+    Inherited {
+        /// Its number.
+        number: i32,
+        /// What it is called.
+        name: String,
+        /// What the kernel said, or what is wrong with it.
+        source: io::Error,
+    },
     /// A descriptor that the engine itself needs could not be made.
     Setup {
         /// What was being made.
@@ -142,6 +160,10 @@ impl fmt::Display for Error {
             Error::Signal { number, reason } => {
                 write!(f, "no action possible on {}: {reason}", Trigger::Signal(*number))
             }
+            Error::Environment { name, value, expected } => write!(f, "{name} {value:?}: expected {expected}"),
+            Error::Inherited { number, name, source } => {
+                write!(f, "cannot serve the inherited descriptor {number} ({name:?}): {source}")
+            }
             Error::Setup { step, source } => write!(f, "cannot {step}: {source}"),
             Error::Accept { address, source } => write!(f, "cannot accept on {address} any more: {source}"),
         }
@@ -154,6 +176,7 @@ impl std::error::Error for Error {
             Error::Listen { source, .. }
             | Error::Control { source, .. }
             | Error::Threads { source, .. }
+            | Error::Inherited { source, .. }
             | Error::Setup { source, .. }
             | Error::Accept { source, .. } => Some(source),
             _ => None,

@@ -68,6 +68,7 @@
 #![deny(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod activation;
 mod budget;
 mod builder;
 mod burst;

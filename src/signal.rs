@@ -1,7 +1,7 @@
-//! Signals and processes: what needs `unsafe`, and nothing else of the crate does.
+//! Signals, processes and inherited descriptors: what needs `unsafe`, and nothing else of the crate does.
 //!
 //! The self-pipe turns signals into bytes that the accept loop polls for. [`Signals::fork`] makes a process that
-//! has no part in it and that cannot outlive its parent.
+//! has no part in it and that cannot outlive its parent. [`inherit`] takes what the program was started with.
 //!
 //! The handler does what signal-safety(7) allows and nothing else: it saves errno, writes the signal's number
 //! with one write(2) to a non-blocking pipe, and restores errno. A full pipe is silent: it holds thousands of
@@ -10,14 +10,14 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
 use nix::unistd::{ForkResult, Pid, getpid, getppid, pipe2, read, write};
@@ -159,6 +159,32 @@ fn is_emulated() -> bool {
     name.is_some_and(|name| name.starts_with("qemu-"))
 }
 
+/// Takes a descriptor that the program was started with, and closes it for programs that this one starts.
+///
+/// One without close-on-exec has come through execve(2): std and this crate open none like that. So nobody here
+/// owns it yet, and as it is given the flag, it is taken once only.
+///
+/// # Errors
+/// `InvalidInput` for the standard three, and for one that has close-on-exec; otherwise what fcntl(2) says.
+pub(crate) fn inherit(number: RawFd) -> io::Result<OwnedFd> {
+    static TAKING: Mutex<()> = Mutex::new(());
+    let refuse = |problem| Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    if number <= 2 {
+        return refuse("it is standard input, output or error; choose one from 3 on");
+    }
+    // Two threads must not both find the flag unset.
+    let _taking = TAKING.lock();
+    // SAFETY: not -1. Whatever it is, or if it is nothing, all that is done by this borrow is to ask for its flags.
+    let flags = fcntl(unsafe { BorrowedFd::borrow_raw(number) }, FcntlArg::F_GETFD)?;
+    if FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC) {
+        return refuse("it was not inherited, or is taken already");
+    }
+    // SAFETY: it is open, as F_GETFD found, and without an owner, as said above.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(fd)
+}
+
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
@@ -168,6 +194,8 @@ impl AsFd for Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::IntoRawFd;
+
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use nix::sys::signal::raise;
 
@@ -182,5 +210,21 @@ mod tests {
         let mut bytes = [0; 16];
         assert_eq!(signals.read(&mut bytes).collect::<Vec<_>>(), [Signal::SIGWINCH]);
         assert_eq!(signals.read(&mut bytes).count(), 0);
+    }
+
+    #[test]
+    fn an_inherited_descriptor_is_taken_once_and_none_of_ours_ever() {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let refused = inherit(reader.as_raw_fd()).unwrap_err().to_string();
+        assert!(refused.contains("not inherited"), "{refused}");
+        // As it would be behind execve.
+        fcntl(&writer, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        let taken = inherit(writer.into_raw_fd()).unwrap();
+        assert!(inherit(taken.as_raw_fd()).is_err());
+        write(&taken, b"!").unwrap();
+        for number in [-1, 0, 2] {
+            assert_eq!(inherit(number).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+        assert_eq!(inherit(RawFd::MAX).unwrap_err().raw_os_error(), Some(Errno::EBADF as i32));
     }
 }
