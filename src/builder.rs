@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::fork::Children;
 use crate::server::actions::Actions;
 use crate::server::control::Control;
+use crate::server::hooks::Hooks;
 use crate::server::{Parts, Server};
 use crate::service::{Host, Hosted, Service};
 use crate::sockets::{Bound, Source, Wanted};
@@ -52,6 +53,7 @@ pub struct Builder {
     children: Option<usize>,
     memory: usize,
     actions: Actions,
+    pub(crate) hooks: Hooks,
 }
 
 impl Builder {
@@ -229,6 +231,7 @@ impl Builder {
     /// When a limit is out of range, or the machine does not have that much.
     pub fn budget(&self) -> Result<Budget, Error> {
         self.limits.validate()?;
+        self.hooks.check()?;
         if self.wanted.len() > LISTENERS {
             return Err(Error::TooManyListeners(self.wanted.len()));
         }
@@ -309,6 +312,7 @@ impl Builder {
             names,
             signals,
             actions: self.actions,
+            hooks: self.hooks,
             control,
             children,
         })

@@ -165,13 +165,19 @@ impl Limits {
             ("write-timeout", self.write_timeout, Duration::from_millis(1)),
             ("grace", self.grace, Duration::ZERO),
         ] {
-            if value < least || value > MAX_TIMEOUT {
-                let expected = format!("{} to {} seconds", Seconds(least), MAX_TIMEOUT.as_secs());
-                return Err(Error::Limit { name, value: Seconds(value).to_string(), expected });
-            }
+            check_timeout(name, value, least)?;
         }
         Ok(())
     }
+}
+
+/// Checks a time against its range.
+pub(crate) fn check_timeout(name: &'static str, value: Duration, least: Duration) -> Result<(), Error> {
+    if (least..=MAX_TIMEOUT).contains(&value) {
+        return Ok(());
+    }
+    let expected = format!("{} to {} seconds", Seconds(least), MAX_TIMEOUT.as_secs());
+    Err(Error::Limit { name, value: Seconds(value).to_string(), expected })
 }
 
 #[cfg(test)]

@@ -11,12 +11,14 @@ use crate::clock::Clock;
 use crate::config::Limits;
 use crate::error::Error;
 use crate::stats::Counters;
+use crate::streaming::Streaming;
 
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
+    pub(crate) streaming: Streaming,
     draining: AtomicBool,
     /// The grace time is over: whatever ends now was ended by the server.
     cut: AtomicBool,
@@ -40,6 +42,7 @@ impl Context {
             limits,
             clock: Clock::start(),
             counters,
+            streaming: Streaming::default(),
             draining: AtomicBool::new(false),
             followed: AtomicBool::new(false),
             cut: AtomicBool::new(false),

@@ -90,6 +90,7 @@ mod shutdown;
 mod signal;
 mod sockets;
 mod stats;
+mod streaming;
 
 pub use budget::Budget;
 pub use builder::Builder;

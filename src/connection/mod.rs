@@ -256,6 +256,11 @@ impl Connection {
         self.sent
     }
 
+    /// A stream handler has received or sent.
+    pub(crate) fn moved(&self) {
+        self.context.streaming.moved();
+    }
+
     pub(crate) fn mark_notified(&mut self) {
         self.notified = true;
         self.context.count_notice();
@@ -308,6 +313,7 @@ impl Connection {
     /// `TimedOut` when the deadline comes first.
     pub(crate) fn block(&self, wait: Wait) -> io::Result<()> {
         let deadline = self.deadline_of(wait);
+        let _waiting = self.context.streaming.wait();
         loop {
             let left = deadline.until(self.context.clock.now());
             if left.is_zero() {

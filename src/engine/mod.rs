@@ -3,7 +3,7 @@
 //! One stage, one file: [`listener`] binds and accepts, [`admission`] decides, [`slots`] holds the connections
 //! and [`state`] says whose they are, [`queue`] says what is next, [`parked`] waits for the silent ones,
 //! [`schedule`] for their deadlines, [`turn`] serves one, [`settle`] lets go of it, [`farewell`] logs its end, [`ports`]
-//! does all this for datagram sockets, and [`worker`] runs it all on the pool.
+//! does all this for datagram sockets, [`worker`] runs it all on the pool, and [`pulse`] tells whether it does.
 
 pub(crate) mod admission;
 mod blocks;
@@ -12,6 +12,7 @@ pub(crate) mod listener;
 mod parked;
 mod ports;
 pub(crate) mod processes;
+pub(crate) mod pulse;
 mod queue;
 mod schedule;
 mod settle;

@@ -6,6 +6,7 @@
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
 
@@ -44,6 +45,12 @@ impl Parked {
     /// Wakes the leader.
     pub(super) fn kick(&self) {
         raise(&self.kick);
+    }
+
+    /// True when [`poll`](Parked::poll) would find something. Takes nothing away: a poller can be polled (epoll(7)).
+    pub(super) fn is_ready(&self) -> bool {
+        let mut fds = [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
     }
 
     /// Watches a socket. Readiness that is there already is reported too, so nothing is missed in between.

@@ -38,6 +38,8 @@ struct Inner {
     asleep: usize,
     /// True while a woken worker has not come out of its sleep yet.
     waking: bool,
+    /// Turns begun, modulo 2^32.
+    taken: u32,
     /// Jobs handed out since someone looked at the parked connections.
     since_glance: u32,
     /// True when the accept loop waits for room.
@@ -100,6 +102,7 @@ impl Queue {
             kicked: false,
             asleep: 0,
             waking: false,
+            taken: 0,
             since_glance: 0,
             room_wanted: false,
             longest: 0,
@@ -130,6 +133,7 @@ impl Queue {
             }
             if let Some(token) = inner.ready.pop_front() {
                 inner.since_glance += 1;
+                inner.taken = inner.taken.wrapping_add(1);
                 return (Job::Serve(token), self.leave(inner));
             }
             inner.asleep += 1;
@@ -200,6 +204,12 @@ impl Queue {
         let inner = lock(&self.inner);
         (inner.ready.len(), inner.longest)
     }
+
+    /// How many turns have begun, how many wait for theirs, and whether a worker has the lead.
+    pub(super) fn progress(&self) -> (u32, usize, bool) {
+        let inner = lock(&self.inner);
+        (inner.taken, inner.ready.len(), inner.led)
+    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -215,8 +225,10 @@ mod tests {
         assert_eq!(queue.next(Bring::Back(3)).0, Job::Serve(2));
         assert_eq!(queue.next(Bring::Nothing).0, Job::Serve(3));
         assert_eq!(queue.next(Bring::Nothing).0, Job::Lead);
+        assert_eq!(queue.progress(), (3, 0, true));
         assert_eq!(queue.next(Bring::Ready(&[7, 8])).0, Job::Serve(7));
         assert_eq!(queue.lengths(), (1, 2));
+        assert_eq!(queue.progress(), (4, 1, false));
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl Server {
     }
 
     fn drain(&mut self) {
+        self.announce_drain();
         let grace = self.ladder.grace();
         if let Some((trigger, _)) = self.ladder.started {
             info!("{} {}, closing server in {}...", Text(&trigger), trigger.event(), Text(&Span(grace)));

@@ -9,6 +9,8 @@ pub(crate) mod actions;
 pub(crate) mod control;
 mod drain;
 mod forking;
+pub(crate) mod hooks;
+mod watchdog;
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ use nix::sys::signal::Signal;
 use self::actions::Actions;
 use self::control::{Answer, Ask, Control};
 use self::drain::Span;
+use self::hooks::Hooks;
 use crate::builder::Builder;
 use crate::burst::Burst;
 use crate::clock::Tick;
@@ -52,6 +55,7 @@ pub(crate) struct Parts {
     pub(crate) names: Vec<(SocketAddr, String)>,
     pub(crate) signals: Option<Signals>,
     pub(crate) actions: Actions,
+    pub(crate) hooks: Hooks,
     pub(crate) control: Option<Control>,
     /// In a forking server: the processes that serve, in place of workers.
     pub(crate) children: Option<Children>,
@@ -66,6 +70,7 @@ pub struct Server {
     signals: Option<Signals>,
     children: Option<Children>,
     actions: Actions,
+    hooks: Hooks,
     requests: Arc<Requests>,
     control: Option<Control>,
     ladder: Ladder,
@@ -101,6 +106,7 @@ impl Server {
             names: parts.names,
             signals: parts.signals,
             actions: parts.actions,
+            hooks: parts.hooks,
             control: parts.control,
             children: parts.children,
             requests: Arc::default(),
@@ -149,6 +155,7 @@ impl Server {
         for (address, name) in &self.names {
             info!("PID:{}. Server started on {} ({})", std::process::id(), Text(address), Text(name.as_str()));
         }
+        self.announce_ready();
         while self.ladder.phase != Phase::Over {
             let acceptable = self.wait();
             if self.signalled {
@@ -162,6 +169,7 @@ impl Server {
             }
             self.memberships.renew(now);
             self.count_down(now);
+            self.beat(now);
             for index in acceptable {
                 self.accept_batch(index);
             }
@@ -236,7 +244,8 @@ impl Server {
         let patience = self.queue_full_since.map(|since| since.after(QUEUE_PATIENCE)).filter(|tick| !tick.reached(now));
         let control = self.control.as_ref().and_then(Control::deadline);
         let groups = self.memberships.deadline();
-        [self.engine.next_sweep(), self.ladder.deadline(), self.countdown, patience, control, groups]
+        let beat = self.hooks.deadline();
+        [self.engine.next_sweep(), self.ladder.deadline(), self.countdown, patience, control, groups, beat]
             .into_iter()
             .flatten()
             .chain(resumes)

@@ -81,7 +81,9 @@ impl Stream<'_> {
     fn fetch(&mut self) -> io::Result<()> {
         while self.connection.input().is_empty() && !self.connection.input().has_ended() && !self.cut {
             self.flush()?;
-            match self.connection.fill()? {
+            let filled = self.connection.fill()?;
+            self.connection.moved();
+            match filled {
                 Fill::Bytes | Fill::Ended => {}
                 Fill::Nothing if self.connection.is_draining() => self.cut = true,
                 Fill::Nothing => {
@@ -127,6 +129,7 @@ impl Write for Stream<'_> {
         while !self.connection.flush()? {
             self.connection.block(Wait::Write)?;
         }
+        self.connection.moved();
         Ok(())
     }
 }
