@@ -4,6 +4,7 @@
 
 mod support;
 
+mod activation;
 mod background;
 mod console;
 mod control;
@@ -21,5 +22,6 @@ mod multicast;
 mod panics;
 mod services;
 mod shutdown;
+mod supervision;
 mod udp;
 mod user;

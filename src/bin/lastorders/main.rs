@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod activation;
 mod background;
 mod client;
 mod console;
@@ -13,6 +14,7 @@ mod pid_file;
 mod privileges;
 mod send;
 mod serve;
+mod supervisor;
 mod usage;
 mod values;
 

@@ -1,5 +1,6 @@
 //! `lastorders serve`: from options to a running server.
 
+use lastorders::activation::{Inherited, Socket as Ready};
 use lastorders::services::{Bulletin, Command, Echo, Kv, Time, Upper, UpperLines};
 use lastorders::{Builder, Error, Group};
 use log::{LevelFilter, error, info, warn};
@@ -15,11 +16,12 @@ pub fn run(mut serve: Serve) -> Result<(), Failure> {
     if serve.daemon {
         background::make_absolute(&mut serve)?;
     }
-    let builder = builder(&serve)?;
+    let builder = builder(&mut serve)?;
     if serve.check {
         let budget = builder.budget().map_err(failure)?;
         return print(&format!("{budget}\n"));
     }
+    let builder = std::mem::take(&mut serve.supervisor).attach(builder)?;
     let logging = std::mem::take(&mut serve.logging);
     start_logging(logging, &serve)?;
     let background = if serve.daemon { Some(background::detach()?) } else { None };
@@ -86,15 +88,25 @@ fn with_signals(builder: Builder) -> Result<Builder, Error> {
         .on_signal(Signal::SIGXFSZ as i32, || {})
 }
 
-fn builder(serve: &Serve) -> Result<Builder, Failure> {
+fn builder(serve: &mut Serve) -> Result<Builder, Failure> {
     let mut builder = Builder::new();
     let mut kv: Option<Kv> = None;
-    let mut previous = "";
+    let mut previous = String::new();
+    for Inherited { name, socket, .. } in std::mem::take(&mut serve.inherited) {
+        builder = match socket {
+            Ready::Tcp(listener) => {
+                let hosted = if previous == name { builder } else { add(builder, &name, serve, &mut kv)? };
+                previous = name;
+                hosted.listener(listener)
+            }
+            Ready::Udp(socket) => builder.datagram(Time::new()).name(&name).socket(socket),
+        };
+    }
     for socket in &serve.sockets {
         let next = match socket {
             Socket::Tcp(service, address) => {
-                let hosted = if previous == service { builder } else { add(builder, service, serve, &mut kv)? };
-                previous = service;
+                let hosted = if previous == *service { builder } else { add(builder, service, serve, &mut kv)? };
+                previous.clone_from(service);
                 hosted.listen(*address)
             }
             Socket::Udp(service, address) => builder.datagram(Time::new()).name(service).bind(*address),
@@ -130,11 +142,12 @@ fn add(builder: Builder, name: &str, serve: &Serve, kv: &mut Option<Kv>) -> Resu
     Ok(builder.name(name))
 }
 
-fn failure(error: Error) -> Failure {
+pub fn failure(error: Error) -> Failure {
     match error {
         Error::Limit { name, value, expected } => {
             Failure::Usage(format!("--{name} {value} is out of range; choose {expected}"))
         }
+        Error::Environment { .. } => Failure::Usage(error.to_string()),
         Error::Forking { .. } => Failure::Usage(format!("--fork: {error}")),
         other => Failure::Run(other.to_string()),
     }

@@ -37,11 +37,21 @@ pub fn each(text: &str, read: impl FnMut(&str) -> Result<(), String>) -> Result<
 pub fn offer(text: &str, services: &str, example: &str) -> Result<(String, SocketAddr), String> {
     let form = format!("expected SERVICE=ADDRESS, as in {example}");
     let (service, address) = text.split_once('=').ok_or_else(|| form.clone())?;
-    if !services.split(", ").any(|known| known == service) {
+    if !is_listed(service, services) {
         return Err(format!("unknown service {service:?}; choose {services}"));
     }
     let address = address.parse().map_err(|_| format!("{address:?} is not an address with a port; {form}"))?;
     Ok((service.into(), address))
+}
+
+/// Whether a service is among those of a list.
+pub fn is_listed(service: &str, services: &str) -> bool {
+    services.split(", ").any(|known| known == service)
+}
+
+/// The number of a descriptor that the daemon may be started with.
+pub fn descriptor(text: &str) -> Result<i32, String> {
+    text.parse().ok().filter(|number| *number > 2).ok_or("expected the number of an open descriptor, 3 or more".into())
 }
 
 pub fn group(text: &str) -> Result<SocketAddr, String> {

@@ -6,17 +6,19 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use lastorders::activation::Inherited;
 use lastorders::{Interface, Limits};
 use lexopt::Arg;
 
-use crate::Failure;
 use crate::client::{self, Client};
 use crate::control::{self, Control};
 use crate::logging::Logging;
 use crate::privileges::Account;
 use crate::send::{self, Send};
+use crate::supervisor::Supervisor;
 use crate::usage::USAGE;
 use crate::values::{shown, value};
+use crate::{Failure, activation};
 
 use self::table::{OPTIONS, Opt};
 
@@ -32,6 +34,9 @@ pub enum Command {
 pub struct Serve {
     /// In the order in which they were asked for.
     pub sockets: Vec<Socket>,
+    /// Passed by the one who has started the daemon; these come first.
+    pub inherited: Vec<Inherited>,
+    pub supervisor: Supervisor,
     /// Where the multicast groups are joined.
     pub interface: Option<Interface>,
     pub limits: Limits,
@@ -99,6 +104,8 @@ fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
     }
     let mut serve = Serve {
         sockets: vec![],
+        inherited: vec![],
+        supervisor: Supervisor::default(),
         interface: None,
         limits: Limits::default(),
         kv_entries: 1_024,
@@ -129,7 +136,10 @@ fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
             set(option, &variable, &text.to_string_lossy())?;
         }
     }
-    if serve.sockets.is_empty() {
+    // Read before anything forks: both are for the process of this number.
+    serve.inherited = activation::take()?;
+    serve.supervisor.read().map_err(Failure::Usage)?;
+    if serve.sockets.is_empty() && serve.inherited.is_empty() {
         serve.sockets.push(Socket::Tcp("echo".into(), SocketAddr::from(([127, 0, 0, 1], 9999))));
     }
     Ok(Command::Serve(Box::new(serve)))
@@ -146,6 +156,7 @@ fn serve_help() -> String {
         "\nTCP services: {TCP_SERVICES}. UDP services: {UDP_SERVICES}.\n\
          Each option is also read from the environment, as LASTORDERS_WORKERS and so on; lists are split at commas.\n\
          SIGUSR1 logs the counters, SIGUSR2 opens the log file again. A second signal to stop ends the grace time, a third exits at once.\n\
+         Sockets passed by systemd (LISTEN_FDS) are served by the service that they are named after; NOTIFY_SOCKET and WATCHDOG_USEC are honoured.\n\
          Exit codes: 0 stopped as asked, 1 could not start or run, 2 usage.\n"
     );
     text

@@ -3,7 +3,7 @@
 use super::{Serve, Socket, TCP_SERVICES, UDP_SERVICES};
 use crate::logging;
 use crate::privileges::account;
-use crate::values::{each, group, interface, level, number, offer, on, seconds, some_path, when_full};
+use crate::values::{descriptor, each, group, interface, level, number, offer, on, seconds, some_path, when_full};
 
 /// An option of `serve`: its name, its value if it takes one, what it does, and how.
 pub struct Opt {
@@ -151,6 +151,12 @@ pub const OPTIONS: &[Opt] = &[
         set: |serve, text| logging::size(text).map(|value| serve.logging.size = value),
     },
     Opt { name: "syslog", value: "", help: "log to syslog(3) too", set: |serve, _| on(&mut serve.logging.syslog) },
+    Opt {
+        name: "notify-fd",
+        value: "N",
+        help: "write a line to that inherited descriptor when ready (s6, OpenRC)",
+        set: |serve, text| descriptor(text).map(|number| serve.supervisor.fd = Some(number)),
+    },
     Opt {
         name: "console",
         value: "",
