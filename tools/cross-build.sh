@@ -12,8 +12,7 @@ need_std_source
 [ $# -gt 0 ] || set -- "${TARGETS[@]}"
 for target; do
     need_compiler "$target"
-    # shellcheck disable=SC2046
-    cross_cargo rustc "$target" --release --bin lastorders -- -C strip=none $(link_args "$target")
+    cross_cargo rustc "$target" --release --bin lastorders -- -C strip=none
     built=target/$target/release/lastorders
     cp "$built" "$built.symbols"
     # Not in place: cargo keeps a second name for that file, which must stay as it was built.

@@ -11,8 +11,14 @@ TARGETS=(armv7-unknown-linux-gnueabihf aarch64-unknown-linux-gnu)
 
 prefix() { case $1 in armv7*) echo arm-linux-gnueabihf ;; *) echo aarch64-linux-gnu ;; esac; }
 emulator() { case $1 in armv7*) echo qemu-arm ;; *) echo qemu-aarch64 ;; esac; }
-# A 32-bit ARM has pages of 4 KiB, but ld leaves room for 64 KiB in the file.
-link_args() { case $1 in armv7*) echo "-Clink-arg=-Wl,-z,max-page-size=4096" ;; esac; }
+# Every ARMv7-A has Thumb-2, in which the daemon is a quarter smaller, but rustc takes the long encoding unless asked.
+# It warns of each use that the name may change: lints are for `make lint`, so no warnings here. A 32-bit ARM has
+# pages of 4 KiB, but ld leaves room for 64 KiB in the file.
+flags() {
+    case $1 in
+    armv7*) echo "-Ctarget-feature=+thumb-mode -Awarnings -Clink-arg=-Wl,-z,max-page-size=4096" ;;
+    esac
+}
 packages() {
     case $1 in
     armv7*) echo "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross" ;;
@@ -80,6 +86,6 @@ cross_cargo() {
     local command=$1 target=$2
     shift 2
     # -Zbuild-std is not stable yet; its options have been these since 2023.
-    RUSTC_BOOTSTRAP=1 "$CARGO" "$command" --locked --target "$target" -Zbuild-std=std,panic_unwind,test,proc_macro \
-        -Zbuild-std-features=optimize_for_size "$@"
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(flags "$target") ${RUSTFLAGS:-}" "$CARGO" "$command" --locked --target "$target" \
+        -Zbuild-std=std,panic_unwind,test,proc_macro -Zbuild-std-features=optimize_for_size "$@"
 }
