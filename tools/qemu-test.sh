@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Tests the ARM builds under QEMU's user emulation, for each target or for those named.
 #
-# The unit tests are built for the target and run in the emulator. The suite runs natively, since an emulated
-# process cannot start another, and drives the emulated daemon. What emulation cannot do is skipped, and listed
-# with its reason at the end.
+# The unit tests are built for the target, optimized like the daemon since some of them try every case there is, and
+# run in the emulator. The suite runs natively, since an emulated process cannot start another, and drives the
+# emulated daemon. What emulation cannot do is skipped, and listed with its reason at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/cross-env.sh
@@ -18,7 +18,7 @@ log=target/qemu-test.log
 : >"$log"
 for target; do
     printf '\n== %s: unit tests\n' "$target"
-    cross_cargo test "$target" --lib --bin lastorders -- --show-output 2>&1 | tee -a "$log"
+    cross_cargo test "$target" --release --lib --bin lastorders -- --show-output 2>&1 | tee -a "$log"
     printf '\n== %s: the suite against the emulated daemon\n' "$target"
     TESTED_DAEMON="$(emulator "$target") -L /usr/$(prefix "$target") target/$target/release/lastorders" \
         "$CARGO" test --locked --test suite -- --show-output 2>&1 | tee -a "$log"
