@@ -7,18 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::{Budget, Sockets};
-use crate::config::{CHILDREN, LISTENERS, Limits, WhenFull};
+use crate::config::{CHILDREN, LISTENERS, Limits, WhenFull, check_timeout};
 use crate::context::Context;
 use crate::datagram::{Datagram, Group, Memberships};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::fork::Children;
+use crate::retry::Retry;
 use crate::server::actions::Actions;
 use crate::server::control::Control;
 use crate::server::hooks::Hooks;
 use crate::server::{Parts, Server};
 use crate::service::{Host, Hosted, Service};
 use crate::sockets::{Bound, Source, Wanted};
+use crate::tuning::Tuning;
 
 /// A server in the making: services, each followed by where it is offered, and limits.
 ///
@@ -49,6 +51,8 @@ pub struct Builder {
     datagram_last: bool,
     wanted: Vec<Wanted>,
     signals: bool,
+    bind_retry: Duration,
+    freebind: bool,
     control: Option<PathBuf>,
     children: Option<usize>,
     memory: usize,
@@ -143,6 +147,22 @@ impl Builder {
         self.wanted.push(Wanted { source, service: services.checked_sub(1) });
     }
 
+    /// Tries again, for that long in all and at most a day, what cannot be bound yet: an address that the machine
+    /// does not have (`EADDRNOTAVAIL`), that is taken (`EADDRINUSE`), or whose interface is missing (`ENODEV`).
+    /// [`build`](Builder::build) blocks meanwhile; the first failure of each address is logged. Addresses bound
+    /// before that one let clients connect, who wait for [`Server::run`].
+    pub fn bind_retry(mut self, time: Duration) -> Builder {
+        self.bind_retry = time;
+        self
+    }
+
+    /// Binds to addresses that the machine does not have yet, so that the server starts at once and serves each as
+    /// soon as it is there (`IP_FREEBIND`, ip(7)). A mistyped address is then bound as well, and never served.
+    pub fn freebind(mut self) -> Builder {
+        self.freebind = true;
+        self
+    }
+
     /// Sets every limit at once.
     pub fn limits(mut self, limits: Limits) -> Builder {
         self.limits = limits;
@@ -232,6 +252,7 @@ impl Builder {
     pub fn budget(&self) -> Result<Budget, Error> {
         self.limits.validate()?;
         self.hooks.check()?;
+        check_timeout("bind-retry", self.bind_retry, Duration::ZERO)?;
         if self.wanted.len() > LISTENERS {
             return Err(Error::TooManyListeners(self.wanted.len()));
         }
@@ -279,19 +300,23 @@ impl Builder {
     /// once [`Server::run`] is called.
     ///
     /// # Errors
-    /// One variant of [`Error`] per step that can fail, with the address where there is one.
+    /// One variant of [`Error`] per step that can fail, with the address where there is one. [`Error::Stopped`]
+    /// when a signal to stop ended the wait that [`bind_retry`](Builder::bind_retry) allows.
     pub fn build(self) -> Result<Server, Error> {
         if self.wanted.is_empty() {
             return Err(Error::NoListener);
         }
         self.budget()?;
         let signals = Server::route_signals(self.signals, self.children.is_some(), &self.actions)?;
-        let mut bound = Bound::default();
+        let mut actions = self.actions;
+        let mut retry = Retry::new(self.bind_retry, signals.as_ref(), &mut actions);
+        let mut bound = Bound::new(Tuning::new(&self.limits, self.freebind));
         for wanted in self.wanted {
             let names = if wanted.source.is_tcp() { &self.host_names } else { &self.datagram_names };
-            bound.add(wanted, names)?;
+            bound.add(wanted, names, &mut retry)?;
         }
-        let Bound { listeners, ports, groups, names } = bound;
+        let Bound { listeners, ports, groups, names, tuning } = bound;
+        tuning.report();
         let control = match self.control {
             Some(path) => Some(Control::bind(&path).map_err(|source| Error::Control { path, source })?),
             None => None,
@@ -311,7 +336,7 @@ impl Builder {
             memberships: Memberships::new(groups),
             names,
             signals,
-            actions: self.actions,
+            actions,
             hooks: self.hooks,
             control,
             children,

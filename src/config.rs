@@ -52,6 +52,15 @@ pub(crate) const DATAGRAMS: usize = 32;
 pub(crate) const JOIN_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// The network's news is acted on this long after the first of it: an interface that comes up makes many.
 pub(crate) const LINKS_SETTLE: Duration = Duration::from_millis(100);
+/// A silent connection is probed after this long, to find out whether its client is still there.
+pub(crate) const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(30);
+/// The time between the probes that follow.
+pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Probes without an answer that a connection survives.
+pub(crate) const KEEP_ALIVE_COUNT: u32 = 3;
+/// What the client has not acknowledged for so long never will be. The sum of the three above, so that a vanished
+/// client is gone after one and the same time, whether it was silent or was being sent something.
+pub(crate) const VANISHED: Duration = Duration::from_secs(60);
 /// Accepts per listener before signals and the other listeners are looked at again.
 pub(crate) const ACCEPTS: usize = 16;
 /// Connections that the kernel may hold for us before they are accepted (it clamps this to `somaxconn`).

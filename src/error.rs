@@ -4,7 +4,9 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::seconds::Seconds;
 use crate::shutdown::Trigger;
 
 /// A server could not start, or had to stop.
@@ -32,8 +34,19 @@ pub enum Error {
         address: SocketAddr,
         /// The service that was to be offered there.
         service: String,
-        /// What the kernel said.
+        /// What the kernel said last.
         source: io::Error,
+        /// For how long it was tried: zero without [`Builder::bind_retry`](crate::Builder::bind_retry).
+        tried: Duration,
+    },
+    /// A signal to stop was received while an address could not be listened on yet.
+    Stopped {
+        /// The signal's number.
+        signal: i32,
+        /// The address.
+        address: SocketAddr,
+        /// The service that was to be offered there.
+        service: String,
     },
     /// The control socket could not be made.
     Control {
@@ -131,8 +144,15 @@ impl fmt::Display for Error {
                 write!(f, "{count} addresses to listen on; at most {} are possible", crate::config::LISTENERS)
             }
             Error::NoService(kind) => write!(f, "an address without a {kind} service; add the service before it"),
-            Error::Listen { address, service, source } => {
-                write!(f, "cannot listen on {address} ({service}): {source}; {}", advice(source))
+            Error::Listen { address, service, source, tried } => {
+                write!(f, "cannot listen on {address} ({service})")?;
+                if !tried.is_zero() {
+                    write!(f, ", tried for {} seconds", Seconds(*tried))?;
+                }
+                write!(f, ": {source}; {}", advice(source))
+            }
+            Error::Stopped { signal, address, service } => {
+                write!(f, "{} received while waiting to listen on {address} ({service})", Trigger::Signal(*signal))
             }
             Error::Control { path, source } => {
                 write!(f, "cannot listen on the control socket {}: {source}; {}", path.display(), path_advice(source))

@@ -82,6 +82,7 @@ mod error;
 mod fmt;
 mod fork;
 pub mod localtime;
+mod retry;
 mod seconds;
 mod server;
 mod service;
@@ -91,6 +92,7 @@ mod signal;
 mod sockets;
 mod stats;
 mod streaming;
+mod tuning;
 
 pub use budget::Budget;
 pub use builder::Builder;

@@ -9,6 +9,8 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use crate::datagram::{Group, Port};
 use crate::engine::listener::Listener;
 use crate::error::Error;
+use crate::retry::Retry;
+use crate::tuning::Tuning;
 
 /// A socket, and the service that it is for: the one added last before it, of its kind.
 pub(crate) struct Wanted {
@@ -25,12 +27,12 @@ pub(crate) enum Source {
 }
 
 /// The sockets of a server that is being built, in the order in which they were asked for.
-#[derive(Default)]
 pub(crate) struct Bound {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) ports: Vec<Port>,
     pub(crate) groups: Vec<Group>,
     pub(crate) names: Vec<(SocketAddr, String)>,
+    pub(crate) tuning: Tuning,
 }
 
 impl Source {
@@ -50,31 +52,44 @@ impl Source {
 }
 
 impl Bound {
-    pub(crate) fn add(&mut self, wanted: Wanted, names: &[String]) -> Result<(), Error> {
+    pub(crate) fn new(tuning: Tuning) -> Bound {
+        Bound { listeners: vec![], ports: vec![], groups: vec![], names: vec![], tuning }
+    }
+
+    pub(crate) fn add(&mut self, wanted: Wanted, names: &[String], retry: &mut Retry<'_>) -> Result<(), Error> {
         let Wanted { source, service } = wanted;
         let kind = if source.is_tcp() { "TCP" } else { "datagram" };
         let service = service.ok_or(Error::NoService(kind))?;
         let name = &names[service];
-        let address = source.address().map_err(Error::setup("use the given socket"))?;
-        let bound = self.open(source, service);
-        let bound = bound.map_err(|source| Error::Listen { address, service: name.clone(), source })?;
+        let unusable = || Error::setup("use the given socket");
+        let address = source.address().map_err(unusable())?;
+        let tuning = &mut self.tuning;
+        // The address that is really bound.
+        let bound = match source {
+            Source::Address(_) => {
+                let listener = retry.attempt(address, name, || Listener::bind(address, service, tuning))?;
+                self.listen(listener)
+            }
+            Source::Ready(socket) => {
+                let listener = Listener::adopt(socket, service, tuning).map_err(unusable())?;
+                self.listen(listener)
+            }
+            Source::Datagrams(_) => {
+                let port = retry.attempt(address, name, || Port::bind(address, service, tuning))?;
+                self.receive(port)
+            }
+            Source::ReadyDatagrams(socket) => {
+                let port = Port::adopt(socket, service).map_err(unusable())?;
+                self.receive(port)
+            }
+            Source::Group(group) => {
+                let port = retry.attempt(address, name, || Port::bind_group(address, service, tuning))?;
+                self.groups.push(group);
+                self.receive(port)
+            }
+        };
         self.names.push((bound, name.clone()));
         Ok(())
-    }
-
-    /// Returns the address that is really bound.
-    fn open(&mut self, source: Source, service: usize) -> io::Result<SocketAddr> {
-        match source {
-            Source::Address(address) => Ok(self.listen(Listener::bind(address, service)?)),
-            Source::Ready(socket) => Ok(self.listen(Listener::adopt(socket, service)?)),
-            Source::Datagrams(address) => Ok(self.receive(Port::bind(address, service)?)),
-            Source::ReadyDatagrams(socket) => Ok(self.receive(Port::adopt(socket, service)?)),
-            Source::Group(group) => {
-                let port = Port::bind_group(group.address(), service)?;
-                self.groups.push(group);
-                Ok(self.receive(port))
-            }
-        }
     }
 
     fn listen(&mut self, listener: Listener) -> SocketAddr {

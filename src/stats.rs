@@ -138,7 +138,7 @@ counters! {
     timed_out_request,
     /// Connections closed after `write_timeout`.
     timed_out_write,
-    /// Connections that the client reset.
+    /// Connections that the client reset, or whose client vanished.
     resets,
     /// Connections found broken when a reply was sent.
     pipes,

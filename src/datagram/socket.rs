@@ -14,6 +14,7 @@ use nix::sys::socket::{
 };
 
 use super::group::is_scoped;
+use crate::tuning::Tuning;
 
 #[derive(Debug)]
 pub(crate) struct Port {
@@ -34,17 +35,17 @@ pub(crate) struct Packet {
 
 impl Port {
     /// Binds. An IPv6 address serves IPv6 only, as it does for listeners.
-    pub(crate) fn bind(address: SocketAddr, service: usize) -> io::Result<Port> {
-        Port::adopt(open(address, false)?, service)
+    pub(crate) fn bind(address: SocketAddr, service: usize, tuning: &mut Tuning) -> io::Result<Port> {
+        Port::adopt(open(address, false, tuning)?, service)
     }
 
     /// Binds to a group, which other programs on the machine may do too.
-    pub(crate) fn bind_group(group: SocketAddr, service: usize) -> io::Result<Port> {
+    pub(crate) fn bind_group(group: SocketAddr, service: usize, tuning: &mut Tuning) -> io::Result<Port> {
         // Linux delivers to a socket what is addressed to the address that it is bound to: bound to the group,
         // it gets nothing else. A group whose scope is one link can be bound only together with an interface,
         // which would be lost when the interface goes; so everything for the port is received instead.
         let address = if is_scoped(group) { SocketAddr::from((Ipv6Addr::UNSPECIFIED, group.port())) } else { group };
-        let mut port = Port::adopt(open(address, true)?, service)?;
+        let mut port = Port::adopt(open(address, true, tuning)?, service)?;
         port.address = SocketAddr::new(group.ip(), port.address.port());
         Ok(port)
     }
@@ -91,7 +92,7 @@ pub(super) fn peer(address: &SockaddrStorage) -> Option<SocketAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|address| SocketAddrV6::from(*address).into()))
 }
 
-fn open(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
+fn open(address: SocketAddr, shared: bool, tuning: &mut Tuning) -> io::Result<UdpSocket> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     // Not for a unicast address: two servers there would share its datagrams without noticing.
@@ -101,6 +102,7 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     if address.is_ipv6() {
         setsockopt(&socket, Ipv6V6Only, &true)?;
     }
+    tuning.before_bind(&socket);
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     Ok(UdpSocket::from(socket))
 }

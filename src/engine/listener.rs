@@ -4,12 +4,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr, TcpNoDelay};
+use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
 
 use crate::clock::Tick;
 use crate::config::BACKLOG;
 use crate::engine::admission::Backoff;
+use crate::tuning::Tuning;
 
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -25,25 +26,25 @@ pub(crate) struct Listener {
 impl Listener {
     /// Binds and listens. An IPv6 address serves IPv6 only, whatever the machine's default, so that `0.0.0.0`
     /// and `[::]` can be listened on side by side.
-    pub(crate) fn bind(address: SocketAddr, service: usize) -> io::Result<Listener> {
+    pub(crate) fn bind(address: SocketAddr, service: usize, tuning: &mut Tuning) -> io::Result<Listener> {
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         setsockopt(&socket, ReuseAddr, &true)?;
         if address.is_ipv6() {
             setsockopt(&socket, Ipv6V6Only, &true)?;
         }
+        tuning.before_bind(&socket);
         bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
         listen(&socket, Backlog::new(BACKLOG)?)?;
-        Listener::adopt(TcpListener::from(socket), service)
+        Listener::adopt(TcpListener::from(socket), service, tuning)
     }
 
     /// Takes a socket that listens already.
-    pub(crate) fn adopt(socket: TcpListener, service: usize) -> io::Result<Listener> {
+    pub(crate) fn adopt(socket: TcpListener, service: usize, tuning: &mut Tuning) -> io::Result<Listener> {
         let address = socket.local_addr()?;
         // The accept loop drains the backlog; a client that gave up meanwhile must not make it wait.
         socket.set_nonblocking(true)?;
-        // Inherited by every accepted socket, which saves a system call for each: replies go out at once.
-        setsockopt(&socket, TcpNoDelay, &true)?;
+        tuning.listener(&socket);
         Ok(Listener { socket, address, service, backoff: Backoff::default(), resumes: None })
     }
 

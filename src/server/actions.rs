@@ -51,7 +51,7 @@ impl Actions {
     }
 
     /// Does what is to be done on a signal. False if it is none of these.
-    pub(super) fn run(&mut self, signal: Signal) -> bool {
+    pub(crate) fn run(&mut self, signal: Signal) -> bool {
         let Some((_, action)) = self.0.iter_mut().find(|(other, _)| *other == signal) else { return false };
         // As with a service, a panic of someone else's code must not end the server.
         if catch_unwind(AssertUnwindSafe(action)).is_err() {

@@ -42,7 +42,7 @@ use crate::shutdown::{Ladder, Phase, Requests, ServerHandle, ShutdownReport, Tri
 use crate::signal::Signals;
 
 /// Signals that ask the server to stop.
-const STOPPING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
+pub(crate) const STOPPING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
 /// The self-pipe, the wake-up event, the control socket with its clients, every listener, and the network's news.
 const POLLED: usize = LISTENERS + 3 + 1 + CONTROL_CLIENTS;
 

@@ -76,6 +76,8 @@ impl From<io::Error> for CloseReason {
                 CloseReason::Reset
             }
             io::ErrorKind::BrokenPipe => CloseReason::BrokenPipe,
+            // Keep-alive, or TCP_USER_TIMEOUT. Without an errno it is a deadline of our own.
+            io::ErrorKind::TimedOut if error.raw_os_error().is_some() => CloseReason::Reset,
             _ => CloseReason::Error(error),
         }
     }

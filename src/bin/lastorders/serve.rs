@@ -25,7 +25,14 @@ pub fn run(mut serve: Serve) -> Result<(), Failure> {
     let logging = std::mem::take(&mut serve.logging);
     start_logging(logging, &serve)?;
     let background = if serve.daemon { Some(background::detach()?) } else { None };
-    let server = with_signals(builder).and_then(Builder::build).map_err(failure)?;
+    let server = match with_signals(builder).and_then(Builder::build) {
+        // Nobody was served yet: this is how it was asked to end. Who waits for --daemon to be ready is told it is not.
+        Err(stopped @ Error::Stopped { .. }) if background.is_none() => {
+            info!("Server stopped. {stopped}");
+            return Ok(());
+        }
+        other => other.map_err(failure)?,
+    };
     // Removed when this returns, whichever way it does.
     let _pid_file = serve.pid_file.as_deref().map(PidFile::write).transpose()?;
     if let Some(user) = &serve.user {
@@ -116,6 +123,10 @@ fn builder(serve: &mut Serve) -> Result<Builder, Failure> {
         builder = next.map_err(|error| Failure::Run(error.to_string()))?;
     }
     builder = builder.memory(kv.map_or(0, |kv| kv.memory())).limits(serve.limits.clone());
+    builder = builder.bind_retry(serve.bind_retry);
+    if serve.freebind {
+        builder = builder.freebind();
+    }
     let builder = match &serve.control {
         Some(path) => builder.control(path),
         None => builder,

@@ -5,6 +5,7 @@ mod table;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lastorders::activation::Inherited;
 use lastorders::{Interface, Limits};
@@ -50,6 +51,8 @@ pub struct Serve {
     pub daemon: bool,
     pub pid_file: Option<PathBuf>,
     pub user: Option<Account>,
+    pub bind_retry: Duration,
+    pub freebind: bool,
     pub check: bool,
 }
 
@@ -115,6 +118,8 @@ fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
         daemon: false,
         pid_file: None,
         user: None,
+        bind_retry: Duration::ZERO,
+        freebind: false,
         control: None,
         fork: false,
         max_children: 50,
@@ -165,7 +170,6 @@ fn serve_help() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn serve(args: &[&str]) -> Result<Serve, String> {
         let args = ["lastorders", "serve"].iter().chain(args).map(OsString::from);

@@ -49,6 +49,18 @@ pub const OPTIONS: &[Opt] = &[
         set: |serve, text| interface(text).map(|one| serve.interface = Some(one)),
     },
     Opt {
+        name: "bind-retry",
+        value: "SECONDS",
+        help: "try again for so long to bind what is taken or not there yet [0]",
+        set: |serve, text| seconds(text).map(|value| serve.bind_retry = value),
+    },
+    Opt {
+        name: "freebind",
+        value: "",
+        help: "bind to addresses that the machine gets later (IP_FREEBIND)",
+        set: |serve, _| on(&mut serve.freebind),
+    },
+    Opt {
         name: "workers",
         value: "N",
         help: "worker threads, 1 to 64 [4]",

@@ -1,0 +1,131 @@
+//! The socket options that a server asks for and can do without.
+//!
+//! In come sockets that are about to be bound, or that listen; out they go tuned, and in the end one line names the
+//! options that the kernel did not take, once for the whole server. What a listener has every socket accepted from
+//! it has too, which saves the calls for each. An option that correctness rests on is set where the socket is made.
+
+use std::fmt;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use heapless::Vec as Fixed;
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{
+    IpFreebind, KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval, TcpNoDelay, TcpUserTimeout,
+};
+use nix::sys::socket::{SetSockOpt, setsockopt};
+
+use crate::config::{KEEP_ALIVE_COUNT, KEEP_ALIVE_IDLE, KEEP_ALIVE_INTERVAL, Limits, VANISHED};
+use crate::fmt::{Text, warn};
+
+/// The options that there are: each is reported once.
+const OPTIONS: usize = 7;
+
+#[derive(Debug)]
+pub(crate) struct Tuning {
+    /// Bind to addresses that the machine does not have.
+    freebind: bool,
+    user_timeout: Duration,
+    missing: Missing,
+}
+
+#[derive(Debug, Default)]
+struct Missing(Fixed<(&'static str, Errno), OPTIONS>);
+
+impl Tuning {
+    pub(crate) fn new(limits: &Limits, freebind: bool) -> Tuning {
+        // A client that is there but does not read is the server's to time out: Linux applies TCP_USER_TIMEOUT to it
+        // too (tcp(7) speaks of data that "remains buffered but untransmitted, due to zero window size").
+        Tuning { freebind, user_timeout: VANISHED.max(limits.write_timeout), missing: Missing::default() }
+    }
+
+    /// For a socket that is not bound yet. IP_FREEBIND holds for IPv6 as well: Linux keeps one flag for both.
+    pub(crate) fn before_bind(&mut self, socket: &impl AsFd) {
+        if self.freebind {
+            self.set(socket, "IP_FREEBIND", IpFreebind, &true);
+        }
+    }
+
+    /// For a listener: replies go out at once, and a client that vanished without a word is found out, be it silent
+    /// (keep-alive, RFC 9293, 3.8.4) or in the middle of a reply (user timeout, RFC 5482).
+    pub(crate) fn listener(&mut self, socket: &impl AsFd) {
+        let seconds = |time: Duration| time.as_secs() as u32;
+        self.set(socket, "TCP_NODELAY", TcpNoDelay, &true);
+        self.set(socket, "SO_KEEPALIVE", KeepAlive, &true);
+        self.set(socket, "TCP_KEEPIDLE", TcpKeepIdle, &seconds(KEEP_ALIVE_IDLE));
+        self.set(socket, "TCP_KEEPINTVL", TcpKeepInterval, &seconds(KEEP_ALIVE_INTERVAL));
+        self.set(socket, "TCP_KEEPCNT", TcpKeepCount, &KEEP_ALIVE_COUNT);
+        self.set(socket, "TCP_USER_TIMEOUT", TcpUserTimeout, &(self.user_timeout.as_millis() as u32));
+    }
+
+    /// Logs what the kernel lacks, if anything.
+    pub(crate) fn report(&self) {
+        if !self.missing.0.is_empty() {
+            warn!("The kernel refuses socket options, and the server does without: {}", Text(&self.missing));
+        }
+    }
+
+    fn set<O: SetSockOpt>(&mut self, socket: &impl AsFd, name: &'static str, option: O, value: &O::Val) {
+        let Err(errno) = setsockopt(socket, option, value) else { return };
+        if self.missing.0.iter().all(|(other, _)| *other != name) {
+            // There is room for every name.
+            let _ = self.missing.0.push((name, errno));
+        }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, errno)) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{name} ({errno:?})")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    use nix::sys::socket::getsockopt;
+
+    fn accepted(limits: &Limits) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut tuning = Tuning::new(limits, false);
+        tuning.listener(&listener);
+        assert_eq!(tuning.missing.to_string(), "");
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.accept().unwrap().0
+    }
+
+    #[test]
+    fn an_accepted_socket_inherits_every_option() {
+        let socket = accepted(&Limits::default());
+        assert!(getsockopt(&socket, TcpNoDelay).unwrap() && getsockopt(&socket, KeepAlive).unwrap());
+        assert_eq!(getsockopt(&socket, TcpKeepIdle), Ok(30));
+        assert_eq!(getsockopt(&socket, TcpKeepInterval), Ok(10));
+        assert_eq!(getsockopt(&socket, TcpKeepCount), Ok(3));
+        assert_eq!(getsockopt(&socket, TcpUserTimeout), Ok(60_000));
+    }
+
+    #[test]
+    fn who_does_not_read_is_cut_by_the_write_timeout_and_not_before() {
+        let patient = Limits { write_timeout: Duration::from_secs(600), ..Limits::default() };
+        assert_eq!(getsockopt(&accepted(&patient), TcpUserTimeout), Ok(600_000));
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_named_once() {
+        // A datagram socket has none of the options of TCP.
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut tuning = Tuning::new(&Limits::default(), false);
+        tuning.listener(&socket);
+        tuning.listener(&socket);
+        let missing = tuning.missing.to_string();
+        assert!(missing.starts_with("TCP_NODELAY (E") && !missing.contains("SO_KEEPALIVE"), "{missing}");
+        assert_eq!(missing.matches("TCP_KEEPIDLE").count(), 1, "{missing}");
+        assert_eq!(missing.split(", ").count(), 5, "{missing}");
+    }
+}
