@@ -2,8 +2,8 @@
 //! answers when every worker and every slot is taken.
 //!
 //! In comes `status`, `status json`, `status metrics`, `stop` or `stop SECONDS`; out goes a text, and the end of
-//! stream. Whoever may open the socket file (mode 0600) may ask. A client that is slow, silent or sends rubbish
-//! costs one of a few places for a few seconds, and nothing else.
+//! stream. Root and the server's own user may ask, and nobody else, even if the socket file (mode 0600) lets them
+//! in. A client that is slow, silent or sends rubbish costs one of a few places for a few seconds, and nothing else.
 
 use std::fmt::Write as _;
 use std::io;
@@ -20,8 +20,9 @@ use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, send, socket,
 };
 
+use super::strangers::Strangers;
 use crate::clock::Tick;
-use crate::config::{CONTROL_CLIENTS, CONTROL_PATIENCE, CONTROL_REPLY, CONTROL_REQUEST, MAX_TIMEOUT};
+use crate::config::{ACCEPTS, CONTROL_CLIENTS, CONTROL_PATIENCE, CONTROL_REPLY, CONTROL_REQUEST, MAX_TIMEOUT};
 use crate::engine::admission::{Backoff, Failure, classify};
 use crate::fmt::{self, warn};
 use crate::seconds::Seconds;
@@ -74,6 +75,7 @@ pub(crate) struct Control {
     backoff: Backoff,
     /// Nobody new is accepted before then.
     resumes: Option<Tick>,
+    strangers: Strangers,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,7 @@ impl Control {
             clients: Fixed::new(),
             backoff: Backoff::default(),
             resumes: None,
+            strangers: Strangers::default(),
         })
     }
 
@@ -139,7 +142,11 @@ impl Control {
 
     fn accept(&mut self, now: Tick) {
         self.resumes = None;
-        while !self.clients.is_full() {
+        // A bound: strangers, who take no place, may come without end.
+        for _ in 0..ACCEPTS {
+            if self.clients.is_full() {
+                break;
+            }
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if classify(&error) == Failure::Empty => break,
@@ -151,6 +158,7 @@ impl Control {
                 }
             };
             self.backoff.reset();
+            let Some(stream) = self.strangers.refuse(stream) else { continue };
             // There is a place: the loop has looked.
             let _ = self.clients.push(Client { stream, request: Fixed::new(), until: now.after(CONTROL_PATIENCE) });
         }

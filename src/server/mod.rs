@@ -10,6 +10,7 @@ pub(crate) mod control;
 mod drain;
 mod forking;
 pub(crate) mod hooks;
+mod strangers;
 mod watchdog;
 
 use std::fs::File;

@@ -193,3 +193,35 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         assert!(text.contains("/nonexistent/socket") && text.contains("make its directory first"), "{text}");
     });
 }
+
+/// Who is neither root nor the server's own user is refused with a line, even where the socket file lets them in; and
+/// that is logged. Root and the own user are heard.
+#[test]
+fn strangers_are_refused() {
+    guard(|| {
+        if !nix::unistd::geteuid().is_root() {
+            return println!("skipped: only root can be somebody else");
+        }
+        let ask = |path: &Path, user: &str| {
+            // Not `lastorders control`: it may lie where only its owner may go.
+            let script = "import os,socket,sys\nos.setuid(int(sys.argv[2]))\ns=socket.socket(socket.AF_UNIX)\n\
+                s.connect(sys.argv[1])\ntry: s.sendall(b'status\\n')\nexcept OSError: pass\n\
+                print(s.recv(65536).decode())";
+            let output = std::process::Command::new("python3").args(["-c", script, path.text(), user]).output();
+            output.ok().filter(|output| output.status.success()).map(|output| String::from_utf8(output.stdout).unwrap())
+        };
+        let open_to_all = |path: &Path| {
+            std::fs::set_permissions(&path.0, std::fs::Permissions::from_mode(0o666)).unwrap();
+        };
+        let path = Path::new("strangers");
+        let mut daemon = Daemon::echo(&["--control", path.text()]);
+        open_to_all(&path);
+        let Some(told) = ask(&path, "65534") else {
+            return println!("skipped: python3 is not to be had, or may not become nobody");
+        };
+        assert_eq!(told.trim_end(), "ERROR: only root and the user of the server may ask");
+        daemon.wait_for("Control client of user 65534 (process ");
+        assert!(ask(&path, "0").unwrap().starts_with("open 0\n"));
+        assert!(path.ask(b"status\n").starts_with("open 0\n"));
+    });
+}
