@@ -4,7 +4,8 @@ use std::fmt;
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
-use crate::config::{BUFFER, CONTROL_CLIENTS, DATAGRAM, Limits, READY};
+use crate::config::{BUFFER, CONTROL_CLIENTS, DATAGRAM, LOBBY, Limits, READY};
+use crate::engine::shares::Shares;
 use crate::error::Error;
 
 /// Descriptors beside listeners and connections: the signal pipe (2), the events of accept loop, leader and
@@ -67,11 +68,16 @@ impl Budget {
         let stacks = (limits.workers * limits.stack) as u64;
         let buffers = connections * 2 * limits.buffer as u64 + (sockets.ports * 2 * DATAGRAM) as u64;
         let tables = connections * (SLOT + session as u64) + READY as u64 * 2 + held as u64;
+        let (lobby, tables) = match limits.per_client {
+            Some(_) => (LOBBY as u64, tables + (connections + 1) * Shares::SIZE),
+            None => (0, tables),
+        };
         Budget {
             descriptors: open_descriptors()
                 + ENGINE_DESCRIPTORS
                 + SPARE_DESCRIPTORS
                 + sockets.descriptors()
+                + lobby
                 + connections,
             stacks,
             buffers,
@@ -86,12 +92,14 @@ impl Budget {
         let alone = Limits { workers: 0, connections: 1, ..limits.clone() };
         let one = Budget::new(&alone, sockets, session, held);
         let (stacks, buffers) = (children as u64 * CHILD, children as u64 * one.buffers);
+        let shares = if limits.per_client.is_some() { children as u64 * Shares::SIZE } else { 0 };
+        let tables = one.tables + shares;
         Budget {
             descriptors: one.descriptors + FORKING_DESCRIPTORS,
             stacks,
             buffers,
-            tables: one.tables,
-            memory: PROGRAM + stacks + buffers + one.tables,
+            tables,
+            memory: PROGRAM + stacks + buffers + tables,
         }
     }
 
@@ -159,6 +167,16 @@ mod tests {
         assert_eq!(budget.tables, 128 * (SLOT + 8) + READY as u64 * 2 + 1_000);
         assert_eq!(budget.memory, PROGRAM + budget.stacks + budget.buffers + budget.tables);
         assert!(budget.descriptors > 128 + 2 + 3 + 1 + 2);
+    }
+
+    #[test]
+    fn shares_per_client_are_in_the_budget() {
+        let shared = Limits { per_client: Some(2), ..Limits::default() };
+        let [alone, with] = [Limits::default(), shared.clone()].map(|limits| {
+            let pool = Budget::new(&limits, Sockets::default(), 0, 0);
+            (pool.tables, Budget::forking(&limits, Sockets::default(), 0, 50, 0).tables)
+        });
+        assert_eq!(with, (alone.0 + 129 * Shares::SIZE, alone.1 + 52 * Shares::SIZE));
     }
 
     #[test]

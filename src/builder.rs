@@ -193,6 +193,12 @@ impl Builder {
         self
     }
 
+    /// Open connections of one client address at most; see [`Limits::per_client`].
+    pub fn per_client(mut self, count: usize) -> Builder {
+        self.limits.per_client = Some(count);
+        self
+    }
+
     /// Handles SIGHUP, SIGINT, SIGTERM and SIGQUIT as requests to stop, and SIGUSR1 as one to log the
     /// counters. Without this and [`on_signal`](Builder::on_signal) the library touches no signal. The handlers
     /// are installed by [`build`](Builder::build) and are the whole process's.

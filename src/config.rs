@@ -79,6 +79,11 @@ pub(crate) const QUEUE_PATIENCE: Duration = Duration::from_millis(100);
 /// Log lines per second for clients that ended badly in one and the same way: enough to see who, too few to fill
 /// a flash chip.
 pub(crate) const FAREWELLS: u32 = 10;
+/// Clients that may wait at once for an earlier connection of their address to end; each address has a quarter of
+/// these places.
+pub(crate) const LOBBY: usize = 16;
+/// How long they wait: longer than a worker, or a process, takes to hear that a client has closed.
+pub(crate) const LOBBY_PATIENCE: Duration = Duration::from_millis(100);
 /// Time that workers have to come home once every connection is closed.
 pub(crate) const WORKERS_HOME: Duration = Duration::from_secs(1);
 /// Clients of the control socket at a time.
@@ -131,6 +136,9 @@ pub struct Limits {
     pub grace: Duration,
     /// What happens to a new client when every slot is taken.
     pub when_full: WhenFull,
+    /// Open connections of one client address, in [`CONNECTIONS`]; of IPv6, of all addresses with the same first 64
+    /// bits. Who has as many is told `BUSY\n` and closed, whatever `when_full` says. `None`: no such limit.
+    pub per_client: Option<usize>,
 }
 
 impl Default for Limits {
@@ -146,6 +154,7 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(10),
             grace: Duration::from_secs(5),
             when_full: WhenFull::Wait,
+            per_client: None,
         }
     }
 }
@@ -162,6 +171,7 @@ impl Limits {
             ("queue", self.queue, QUEUE),
             ("buffer", self.buffer, BUFFER),
             ("stack", self.stack, STACK),
+            ("per-client", self.per_client.unwrap_or(1), CONNECTIONS),
         ] {
             if !range.contains(&value) {
                 let expected = format!("{} to {}", range.start(), range.end());

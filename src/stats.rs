@@ -128,6 +128,8 @@ counters! {
     open_max,
     /// Clients told `BUSY`, or the notice, without getting a slot.
     refused,
+    /// Clients told `BUSY` because their address had its share of connections (`per_client`).
+    over_share,
     /// Connections that the client closed.
     left,
     /// Connections that the service closed.

@@ -67,7 +67,7 @@ fn ask_time(socket: &UdpSocket) {
 /// this client alike.
 #[test]
 fn steady_state_allocates_nothing() {
-    let builder = Server::builder(Echo).listen("127.0.0.1:0").unwrap();
+    let builder = Server::builder(Echo).per_client(64).listen("127.0.0.1:0").unwrap();
     let kv = Kv::new(16, 1_024).unwrap();
     let server = builder.service(kv).listen("127.0.0.1:0").unwrap();
     let server = server.datagram(Time::new()).bind("127.0.0.1:0").unwrap().build().unwrap();

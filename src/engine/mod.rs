@@ -2,8 +2,9 @@
 //!
 //! One stage, one file: [`listener`] binds and accepts, [`admission`] decides, [`slots`] holds the connections
 //! and [`state`] says whose they are, [`queue`] says what is next, [`parked`] waits for the silent ones,
-//! [`schedule`] for their deadlines, [`turn`] serves one, [`settle`] lets go of it, [`farewell`] logs its end, [`ports`]
-//! does all this for datagram sockets, [`worker`] runs it all on the pool, and [`pulse`] tells whether it does.
+//! [`shares`] counts them by client, [`schedule`] waits for their deadlines, [`turn`] serves one, [`settle`] lets
+//! go of it, [`farewell`] logs its end, [`ports`] does all this for datagram sockets, [`worker`] runs it all on the
+//! pool, and [`pulse`] tells whether it does.
 
 pub(crate) mod admission;
 mod blocks;
@@ -16,6 +17,7 @@ pub(crate) mod pulse;
 mod queue;
 mod schedule;
 mod settle;
+pub(crate) mod shares;
 mod slots;
 mod state;
 mod sync;
@@ -42,6 +44,7 @@ use processes::Processes;
 use queue::{Queue, Then, Token};
 use schedule::Schedule;
 use settle::Outcome;
+use shares::Shares;
 use slots::{Slot, Slots};
 use state::{Edge, Release};
 use turn::Driver;
@@ -52,6 +55,8 @@ pub(crate) struct Engine {
     /// Wakes the accept loop.
     pub(crate) wake: EventFd,
     slots: Slots,
+    /// With a limit per client only.
+    shares: Option<Shares>,
     queue: Queue,
     ports: Ports,
     parked: Parked,
@@ -81,6 +86,10 @@ impl Engine {
         Ok(Engine {
             wake: event("make the accept loop's event")?,
             slots: Slots::new(&context),
+            shares: context
+                .limits
+                .per_client
+                .map(|limit| Shares::new(limit, children.unwrap_or(context.limits.connections))),
             queue: Queue::new(context.limits.queue, prompt),
             ports: Ports::new(datagrams, ports, context.limits.connections, &parked)?,
             parked,
@@ -129,6 +138,17 @@ impl Engine {
     /// True when one more accepted socket may wait for a worker; if not, the accept loop is woken when it may.
     pub(crate) fn queue_room(&self) -> bool {
         self.queue.has_room()
+    }
+
+    /// Counts a client's connection that is to be admitted. False when its address has its share; the accept loop is
+    /// woken when that may have changed.
+    pub(crate) fn enter(&self, peer: SocketAddr) -> bool {
+        self.shares.as_ref().is_none_or(|shares| shares.enter(peer.ip().into()))
+    }
+
+    /// Counts the end of a connection that has [entered](Engine::enter). True when the accept loop waits for that.
+    pub(crate) fn leave(&self, peer: SocketAddr) -> bool {
+        self.shares.as_ref().is_some_and(|shares| shares.leave(peer.ip().into()))
     }
 
     /// Gives an accepted socket a slot and queues it. Hands it back when no slot is free.

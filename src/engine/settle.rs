@@ -55,8 +55,10 @@ impl Engine {
         let peer = connection.peer();
         let reason = self.driver.end(token.into(), connection, reason);
         self.driver.record(peer, &reason);
+        // First: a client that sees the close may come again at once.
+        let share_wanted = self.leave(peer);
         slot.close_socket(connection);
-        if self.slots.give_back(token) {
+        if self.slots.give_back(token) || share_wanted {
             self.wake_accept_loop();
         }
         if self.context.is_draining() {

@@ -27,7 +27,7 @@ impl Server {
         }
     }
 
-    fn verdict(&mut self, now: Tick) -> Verdict {
+    pub(super) fn verdict(&mut self, now: Tick) -> Verdict {
         let when_full = self.engine.context.limits.when_full;
         let slot_free = self.engine.slot_free(when_full != WhenFull::Reject);
         let queue_room = self.engine.queue_room();
@@ -85,11 +85,21 @@ impl Server {
 
     /// False when the listener is to be left alone.
     fn receive_client(&mut self, index: usize, verdict: Verdict, socket: TcpStream, peer: SocketAddr) -> bool {
-        let service = self.listeners[index].service;
         if verdict == Verdict::Reject {
-            self.turn_away(socket, service);
+            self.turn_away(socket, self.listeners[index].service);
             return true;
         }
+        // Before anybody is closed for it.
+        if !self.engine.enter(peer) {
+            self.seat(index, socket, peer);
+            return true;
+        }
+        self.welcome(index, verdict, socket, peer)
+    }
+
+    /// Gives a place to a client that has [entered](crate::engine::Engine::enter). False when the listener is to be
+    /// left alone.
+    pub(super) fn welcome(&mut self, index: usize, verdict: Verdict, socket: TcpStream, peer: SocketAddr) -> bool {
         if verdict == Verdict::Shed {
             self.engine.shed();
         }
@@ -97,7 +107,9 @@ impl Server {
         if self.children.is_some() {
             return self.fork(index, socket, peer);
         }
+        let service = self.listeners[index].service;
         if let Some(socket) = self.engine.admit(socket, peer, service) {
+            self.engine.leave(peer);
             self.turn_away(socket, service);
         }
         true

@@ -37,6 +37,7 @@ impl Server {
         self.ended_before = before.accepted - before.open;
         self.countdown = (grace > Duration::from_secs(1)).then(|| self.now().after(Duration::from_secs(1)));
         // Clients that the kernel has connected already are served what they sent and told, not reset.
+        self.revisit_lobby();
         self.empty_backlog();
         self.engine.start_draining();
         self.empty_backlog();

@@ -32,10 +32,12 @@ impl Server {
         let Some(processes) = &self.engine.processes else { return false };
         let service = self.listeners[index].service;
         let (listeners, reserve, control) = (&mut self.listeners, &mut self.reserve, &mut self.control);
+        let lobby = &mut self.lobby;
         // A child that kept the listeners would keep their addresses taken.
         let release = || {
             listeners.clear();
             reserve.take();
+            lobby.clear();
             if let Some(control) = control.take() {
                 control.leave();
             }
@@ -52,6 +54,7 @@ impl Server {
                 // EAGAIN: RLIMIT_NPROC, or the pids limit of a cgroup; ENOMEM.
                 let wait = children.backoff.next();
                 self.engine.context.counters.fork_failed.add(1);
+                self.engine.leave(peer);
                 if let Some(socket) = socket {
                     self.turn_away(socket, service);
                 }
@@ -68,6 +71,7 @@ impl Server {
         while let Some((peer, reason)) = children.reap() {
             let cut = self.engine.context.is_cut();
             self.engine.driver.record(peer, if cut { &CloseReason::Forced } else { &reason });
+            self.engine.leave(peer);
             processes.reaped();
         }
     }

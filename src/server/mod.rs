@@ -10,6 +10,7 @@ pub(crate) mod control;
 mod drain;
 mod forking;
 pub(crate) mod hooks;
+mod lobby;
 mod strangers;
 mod watchdog;
 
@@ -27,6 +28,7 @@ use self::actions::Actions;
 use self::control::{Answer, Ask, Control};
 use self::drain::Span;
 use self::hooks::Hooks;
+use self::lobby::Lobby;
 use crate::builder::Builder;
 use crate::burst::Burst;
 use crate::clock::Tick;
@@ -83,6 +85,9 @@ pub struct Server {
     /// Closed to have a descriptor to answer with when there is no other.
     reserve: Option<File>,
     accept_lines: Burst,
+    /// Who waits for a share.
+    lobby: Lobby,
+    share_lines: Burst,
     /// Since when the ready queue has been full.
     queue_full_since: Option<Tick>,
     /// The self-pipe has something to read.
@@ -116,6 +121,8 @@ impl Server {
             ended_before: 0,
             reserve: Some(accept::open_reserve().map_err(Error::setup("open /dev/null as the reserve descriptor"))?),
             accept_lines: Burst::new(Duration::from_secs(1)),
+            lobby: Lobby::default(),
+            share_lines: Burst::new(Duration::from_secs(1)),
             queue_full_since: None,
             signalled: false,
             controlled: false,
@@ -171,6 +178,7 @@ impl Server {
             self.memberships.renew(now);
             self.count_down(now);
             self.beat(now);
+            self.revisit_lobby();
             for index in acceptable {
                 self.accept_batch(index);
             }
@@ -245,8 +253,8 @@ impl Server {
         let patience = self.queue_full_since.map(|since| since.after(QUEUE_PATIENCE)).filter(|tick| !tick.reached(now));
         let control = self.control.as_ref().and_then(Control::deadline);
         let groups = self.memberships.deadline();
-        let beat = self.hooks.deadline();
-        [self.engine.next_sweep(), self.ladder.deadline(), self.countdown, patience, control, groups, beat]
+        let (beat, lobby) = (self.hooks.deadline(), self.lobby.deadline());
+        [self.engine.next_sweep(), self.ladder.deadline(), self.countdown, patience, control, groups, beat, lobby]
             .into_iter()
             .flatten()
             .chain(resumes)

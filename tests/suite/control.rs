@@ -139,18 +139,12 @@ fn a_client_that_cannot_be_accepted_is_not_spun_on() {
         if !limit(4) {
             return println!("skipped: prlimit(1) is not to be had here");
         }
-        // proc(5): fields 14 and 15, in hundredths of a second.
-        let spent = || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-            let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-            fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum::<u64>()
-        };
-        let before = spent();
+        let before = daemon.spent();
         let mut asking = UnixStream::connect(&path.0).unwrap();
         asking.write_all(b"status\n").unwrap();
         asking.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         asking.read(&mut [0]).expect_err("nobody can answer");
-        let spun = spent() - before;
+        let spun = daemon.spent() - before;
         assert!(spun < 10, "{spun} hundredths of half a second");
         assert!(limit(4_096));
         asking.set_read_timeout(Some(HANG / 2)).unwrap();

@@ -23,6 +23,7 @@ mod multicast;
 mod network;
 mod panics;
 mod services;
+mod shares;
 mod shutdown;
 mod supervision;
 mod udp;

@@ -251,6 +251,13 @@ impl Daemon {
         self.child.id()
     }
 
+    /// The processor time it has taken so far, in hundredths of a second (proc(5): fields 14 and 15).
+    pub fn spent(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("signal the daemon");
     }

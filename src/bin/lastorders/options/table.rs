@@ -115,6 +115,12 @@ pub const OPTIONS: &[Opt] = &[
         set: |serve, text| when_full(text).map(|value| serve.limits.when_full = value),
     },
     Opt {
+        name: "per-client",
+        value: "N",
+        help: "open connections of one address (IPv6: /64), 0 for no limit [0]",
+        set: |serve, text| number(text).map(|value| serve.limits.per_client = (value > 0).then_some(value)),
+    },
+    Opt {
         name: "kv-entries",
         value: "N",
         help: "entries that the kv store holds, 1 to 1048576 [1024]",
