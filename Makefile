@@ -1,6 +1,7 @@
 # What a person can do here. Plain `make` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint doc model mutants repeat cross-build qemu-test size ci clean
+.PHONY: help run test check fmt lint doc model mutants repeat bench bench-quick bench-check bench-build \
+	cross-build qemu-test size ci clean
 
 CARGO ?= cargo
 ARGS ?= --tcp echo=127.0.0.1:9999
@@ -36,6 +37,21 @@ mutants: ## break those protocols on purpose; the models must notice each break 
 
 repeat: ## run the suite 20 times, then on one processor
 	tests/repeat.sh
+
+bench: bench-build ## measure against tokio, epoll and others, and write docs/benchmarks.md (ten minutes)
+	benches/target/release/bench
+
+bench-quick: bench-build ## the same with less patience and less certainty, in two minutes; writes nothing
+	benches/target/release/bench --quick
+
+bench-check: ## format, lints and tests of the benchmarks, which are a package of their own
+	$(CARGO) fmt --check --manifest-path benches/Cargo.toml
+	$(CARGO) clippy --locked --manifest-path benches/Cargo.toml --all-targets -- -D warnings
+	$(CARGO) test --locked --manifest-path benches/Cargo.toml
+
+bench-build:
+	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked --manifest-path benches/Cargo.toml
 
 cross-build: ## build the daemon for armv7 and aarch64 with Debian's cross compilers
 	tools/cross-build.sh

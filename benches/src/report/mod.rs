@@ -1,0 +1,3 @@
+//! `docs/benchmarks.md`: the figures, how they came about, and what was tried.
+
+pub mod loads;
