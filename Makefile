@@ -1,13 +1,13 @@
 # What a person can do here. Plain `make` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint doc model mutants repeat bench bench-quick bench-check bench-build \
+.PHONY: help run test check fmt lint doc model mutants repeat bench bench-quick bench-check bench-build micro instructions \
 	cross-build qemu-test size ci clean
 
 CARGO ?= cargo
 ARGS ?= --tcp echo=127.0.0.1:9999
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build the daemon and serve echo on 127.0.0.1:9999 (ARGS="..." for other options)
 	$(CARGO) run --release --locked -- serve $(ARGS)
@@ -43,6 +43,13 @@ bench: bench-build ## measure against tokio, epoll and others, and write docs/be
 
 bench-quick: bench-build ## the same with less patience and less certainty, in two minutes; writes nothing
 	benches/target/release/bench --quick
+
+micro: ## measure the parts by themselves with criterion: queue, lead, parking, framing, kv
+	CARGO_TARGET_DIR=benches/target/micro RUSTFLAGS="--cfg lastorders_bench" \
+		$(CARGO) bench --locked --manifest-path benches/Cargo.toml --bench micro
+
+instructions: bench-build ## count the instructions per request with callgrind, which noise does not move
+	benches/target/release/instructions
 
 bench-check: ## format, lints and tests of the benchmarks, which are a package of their own
 	$(CARGO) fmt --check --manifest-path benches/Cargo.toml

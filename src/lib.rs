@@ -99,6 +99,9 @@ pub use builder::Builder;
 pub use config::{Limits, WhenFull};
 pub use connection::{Connection, Input, Output};
 pub use datagram::{Answer, Datagram, Datagrams, Group, Interface};
+#[cfg(lastorders_bench)]
+#[doc(hidden)]
+pub use engine::bench;
 pub use error::Error;
 pub use seconds::Seconds;
 pub use server::Server;

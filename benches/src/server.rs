@@ -18,6 +18,9 @@ use nix::unistd::Pid;
 /// What a time request is.
 pub const TIME_REQUEST: &[u8] = br#"{"type": "time"}"#;
 
+/// How long a server may take to start.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A program to be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
@@ -158,14 +161,20 @@ impl Server {
     /// Starts a server and waits until it answers.
     ///
     /// # Errors
-    /// When the program cannot be run, or does not answer within 10 seconds.
+    /// When the program cannot be run, or does not answer in time.
     pub fn start(program: Program, service: Service, size: Size) -> io::Result<Server> {
         let port = free_port(service)?;
         let mut command = program.command(service, port, size);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Server::launch(command, port, service)
+    }
+
+    /// Runs a command that serves on a port, and waits until it answers.
+    pub(crate) fn launch(mut command: Command, port: u16, service: Service) -> io::Result<Server> {
+        command.stdin(Stdio::null());
         let child = command.spawn().map_err(|error| io::Error::other(format!("cannot run {command:?}: {error}")))?;
         let mut server = Server { child, address: (Ipv4Addr::LOCALHOST, port).into() };
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
         while !server.answers(service) {
             if Instant::now() > deadline || server.child.try_wait()?.is_some() {
                 return Err(io::Error::other(format!("{command:?} does not answer")));
@@ -225,7 +234,7 @@ impl Drop for Server {
 }
 
 /// A port that nobody has: the kernel does not give the same one out again soon.
-fn free_port(service: Service) -> io::Result<u16> {
+pub(crate) fn free_port(service: Service) -> io::Result<u16> {
     let any = (Ipv4Addr::LOCALHOST, 0);
     Ok(match service {
         Service::Time => UdpSocket::bind(any)?.local_addr()?.port(),

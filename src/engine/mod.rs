@@ -7,6 +7,8 @@
 //! pool, and [`pulse`] tells whether it does.
 
 pub(crate) mod admission;
+#[cfg(lastorders_bench)]
+pub mod bench;
 mod blocks;
 mod farewell;
 pub(crate) mod listener;

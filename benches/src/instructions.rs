@@ -1,0 +1,87 @@
+//! Instructions per request, counted by callgrind: a figure that noise does not move.
+//!
+//! The daemon is run twice, with different numbers of requests; the difference of the counts over that of the numbers
+//! is what a request costs, without start and end. The kernel's share is not in it.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+
+use crate::load::Script;
+use crate::server::{Server, Service, daemon, free_port};
+
+/// Requests of the two runs, all clients together.
+const RUNS: [usize; 2] = [1_920, 11_520];
+
+/// What is counted.
+pub struct Counted {
+    pub name: &'static str,
+    service: Service,
+    clients: usize,
+}
+
+pub const ALL: [Counted; 4] = [
+    Counted { name: "echo, 1 client", service: Service::Echo, clients: 1 },
+    Counted { name: "echo, waves of 4 clients", service: Service::Echo, clients: 4 },
+    Counted { name: "echo, waves of 64 clients", service: Service::Echo, clients: 64 },
+    Counted { name: "kv GET, 1 client", service: Service::Kv, clients: 1 },
+];
+
+/// True when valgrind is here.
+pub fn is_possible() -> bool {
+    let status = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+impl Counted {
+    /// Instructions per request, of all threads.
+    pub fn measure(&self) -> io::Result<f64> {
+        let [few, many] = RUNS.map(|requests| self.run(requests));
+        Ok((many? as f64 - few? as f64) / (RUNS[1] - RUNS[0]) as f64)
+    }
+
+    /// Instructions of a whole run.
+    fn run(&self, requests: usize) -> io::Result<u64> {
+        let port = free_port(self.service)?;
+        let word = if self.service == Service::Kv { "kv" } else { "echo" };
+        let log = std::env::temp_dir().join(format!("lastorders-callgrind-{port}.log"));
+        let mut command = Command::new("valgrind");
+        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(daemon());
+        command.args(["serve", "--tcp", &format!("{word}=127.0.0.1:{port}"), "--log-level", "off"]);
+        command.stderr(File::create(&log)?);
+        let mut server = Server::launch(command, port, self.service)?;
+
+        let script = if self.service == Service::Kv { Script::kv(0) } else { Script::echo() };
+        let clients = (0..self.clients).map(|_| TcpStream::connect(server.address)).collect::<io::Result<Vec<_>>>()?;
+        for exchange in &script.opening {
+            wave(&clients, &exchange.request, &exchange.reply)?;
+        }
+        let exchange = &script.body[0];
+        for _ in 0..requests / self.clients {
+            wave(&clients, &exchange.request, &exchange.reply)?;
+        }
+        drop(clients);
+        server.terminate()?;
+        server.wait()?;
+        let text = fs::read_to_string(&log)?;
+        fs::remove_file(&log)?;
+        let count = text.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
+        count.ok_or_else(|| io::Error::other(format!("callgrind did not count: {text}")))
+    }
+}
+
+/// All ask, then all hear.
+fn wave(clients: &[TcpStream], request: &[u8], reply: &[u8]) -> io::Result<()> {
+    for mut client in clients {
+        client.write_all(request)?;
+    }
+    let mut heard = vec![0; reply.len()];
+    for mut client in clients {
+        client.read_exact(&mut heard)?;
+        if heard != reply {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+    Ok(())
+}
