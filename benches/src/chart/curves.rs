@@ -31,7 +31,7 @@ pub(super) fn memory(area: &Area<'_>, all: &[Held]) -> Done {
     };
     // The thread of each client would leave no room for the others.
     let shown = [Program::Tokio, Program::Epoll, Program::Lastorders];
-    panel(area, "MiB resident", "clients", &CLIENTS, &shown.map(of))
+    panel(area, "MiB resident, by clients served", "clients", &CLIENTS, &shown.map(of))
 }
 
 fn costs(groups: &[Vec<Cell>]) -> Vec<Curve> {
@@ -43,7 +43,7 @@ fn costs(groups: &[Vec<Cell>]) -> Vec<Curve> {
     shown.map(|program| (program, groups.iter().map(|group| cost(group, program)).collect())).collect()
 }
 
-/// Steps lie equally far apart: each is a multiple of the one before. The other axis begins at nothing.
+/// Steps lie equally far apart, whatever they are. The other axis begins at nothing.
 fn panel(area: &Area<'_>, title: &str, what: &str, steps: &[usize], curves: &[Curve]) -> Done {
     text(area, title, (60, 4), 16, HPos::Left, INK)?;
     let highest = curves.iter().flat_map(|(_, values)| values).copied().fold(1.0, f64::max) * 1.15;
@@ -65,6 +65,7 @@ fn panel(area: &Area<'_>, title: &str, what: &str, steps: &[usize], curves: &[Cu
         .label_style(style.clone())
         .axis_desc_style(style)
         .y_labels(6)
+        .y_label_formatter(&|value| format!("{value:.0}"))
         .draw()?;
     for (program, values) in curves {
         let points: Vec<(f64, f64)> = values.iter().enumerate().map(|(step, value)| (step as f64, *value)).collect();

@@ -21,10 +21,10 @@ const PANELS: [Panel; 3] = [
 
 /// Pixels: of the names on the left, of a panel, between two of them, and of the heads above.
 const NAMES: i32 = 350;
-const WIDTH: i32 = 255;
-const GAP: i32 = 28;
+const WIDTH: i32 = 245;
+const GAP: i32 = 42;
 const HEAD: i32 = 44;
-/// Twice that often the factor of two, from the left to the right.
+/// Factors of two on each side of the middle.
 const OCTAVES: f64 = 2.0;
 
 pub(super) fn draw(area: &Area<'_>, cases: &[Case], groups: &[Vec<Cell>]) -> Done {
@@ -85,7 +85,7 @@ fn place(octave: f64) -> i32 {
     ((octave + OCTAVES) / (2.0 * OCTAVES) * f64::from(WIDTH)) as i32
 }
 
-/// The longest name in a form that has room.
+/// The longest name in a form that there is room for.
 fn short(name: &str) -> String {
-    name.replace("8 that trickle and 8 that never read", "16 rude ones").replace("beside 1,000", "beside 1,000")
+    name.replace("8 that trickle and 8 that never read", "16 rude ones")
 }
