@@ -247,8 +247,8 @@ fn sibling(name: &str) -> PathBuf {
     std::env::current_exe().unwrap_or_default().with_file_name(name)
 }
 
-/// The daemon as it is released, or the one that `LASTORDERS_DAEMON` names.
+/// The daemon as it is released, or the one that `TESTED_DAEMON` names.
 pub fn daemon() -> PathBuf {
     let released = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/lastorders");
-    std::env::var_os("LASTORDERS_DAEMON").map_or_else(released, PathBuf::from)
+    std::env::var_os("TESTED_DAEMON").map_or_else(released, PathBuf::from)
 }
