@@ -1,10 +1,12 @@
 # What a person can do here. Plain `make` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint doc model mutants repeat bench bench-quick bench-check bench-build micro instructions \
-	cross-build qemu-test size ci clean
+.PHONY: help run test check fmt lint doc scripts model mutants repeat bench bench-quick bench-check bench-build micro \
+	instructions cross-build qemu-test board-test size ci clean
 
 CARGO ?= cargo
 ARGS ?= --tcp echo=127.0.0.1:9999
+SCRIPTS := .ci/run $(wildcard tools/*.sh tests/*.sh board/qemu/*.sh board/qemu/init board/qemu/rootfs/etc/init.d/* \
+	board/rootfs-overlay/etc/init.d/* board/openwrt/lastorders/files/*.init)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +17,7 @@ run: ## build the daemon and serve echo on 127.0.0.1:9999 (ARGS="..." for other 
 test: ## run every test: units, behaviour over real sockets, examples, documentation
 	$(CARGO) test --locked
 
-check: fmt lint doc ## everything that needs no run: format, lints, documentation, feature sets
+check: fmt lint doc scripts ## everything that needs no run: format, lints, documentation, feature sets, scripts
 
 fmt: ## check the format
 	$(CARGO) fmt --check
@@ -28,6 +30,10 @@ lint: ## clippy on all targets, and each feature set of the library by itself
 
 doc: ## build the documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+scripts: ## check every script, where shellcheck is installed
+	@if command -v shellcheck >/dev/null; then echo shellcheck -x $(SCRIPTS); shellcheck -x $(SCRIPTS); \
+	else echo "skipped the scripts: shellcheck is missing; get it with: apt-get install shellcheck"; fi
 
 model: ## explore every interleaving of the queue and slot protocols with loom
 	CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --lib model
@@ -65,6 +71,9 @@ cross-build: ## build the daemon for armv7 and aarch64 with Debian's cross compi
 
 qemu-test: ## run the unit tests and the suite against those builds, emulated
 	tools/qemu-test.sh
+
+board-test: ## boot a root file system with those builds in QEMU, and test the daemon there from outside
+	tools/board-test.sh
 
 size: ## size of those builds by section and by crate, and memory of the daemon; fails over budget
 	tools/size.sh
