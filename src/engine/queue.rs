@@ -29,7 +29,8 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct Inner {
-    ready: Deque<Token, READY>,
+    /// By itself: what contains it is moved a few times at the start, over stack that then stays in memory.
+    ready: Box<Deque<Token, READY>>,
     /// True while a worker has the lead.
     led: bool,
     /// True when the leader was asked to come back, so that it is asked once only.
@@ -97,7 +98,7 @@ impl Inner {
 impl Queue {
     pub(super) fn new(limit: usize, prompt: bool) -> Queue {
         let inner = Inner {
-            ready: Deque::new(),
+            ready: Box::new(Deque::new()),
             led: false,
             kicked: false,
             asleep: 0,
