@@ -14,7 +14,7 @@ ECHO, KV, TIME = 9999, 9996, 5006
 SCRIPT = "/etc/init.d/S50lastorders"
 DEFAULTS = "/etc/default/lastorders"
 LOG = "/var/log/lastorders/lastorders.log"
-# KiB that the idle daemon may touch, where a page has 4 KiB and a pointer 4 bytes.
+# KiB that the idle daemon may touch.
 BUDGET = 1024
 
 
@@ -107,8 +107,7 @@ def memory(guest):
     parts = ", ".join(f"{sizes['Rss']} {name}" for name, sizes in sorted(touched.items(), key=lambda item: -item[1]["Rss"])
                       if sizes["Rss"] > 4 and name != "in all")
     seen(f"touched by itself: {touched['in all']['Rss']} KiB: {parts}")
-    if guest.arch == "armhf":
-        expect(touched["in all"]["Rss"] <= BUDGET, f"that is over the budget of {BUDGET} KiB")
+    expect(touched["in all"]["Rss"] <= BUDGET, f"that is over the budget of {BUDGET} KiB")
 
 
 def restart(guest):
