@@ -26,6 +26,7 @@ apt=$out/apt
 # Fetches packages of the target's architecture from Debian, as this release of it has them.
 fetch() (
     . /etc/os-release
+    rm -rf "$apt"
     mkdir -p "$apt"/{lists,archives}/partial
     : >"$apt/status"
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
@@ -43,12 +44,13 @@ Acquire::Languages "none";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 CONF
     export APT_CONFIG=$apt/apt.conf
-    say "fetching $* for $arch"
+    say "fetching $kernel and busybox-static for $arch"
     apt-get update -qq || return
     cd "$apt"
     # The kernel's package of that name is empty, and depends on the newest.
-    # shellcheck disable=SC2046
-    apt-get download -qq busybox-static "$(apt-cache depends "$kernel" | awk '/Depends: linux-image/ { print $2; exit }')"
+    apt-get download -qq busybox-static "$(apt-cache depends "$kernel" | awk '/Depends: linux-image/ { print $2; exit }')" ||
+        return
+    touch fetched
 )
 
 # contents PREFIX: the files of the package with such a name, as a tar archive.
@@ -95,8 +97,8 @@ initial_ram_file_system() {
 
 need mksquashfs squashfs-tools
 need cpio cpio
+need xz xz-utils
 mkdir -p "$out"
-compgen -G "$apt/linux-image-*.deb" >/dev/null || fetch "$kernel" busybox-static ||
-    missing "cannot fetch $kernel and busybox-static for $arch from ${DEBIAN_MIRROR:-deb.debian.org}"
+[ -e "$apt/fetched" ] || fetch || missing "cannot fetch $kernel and busybox-static for $arch from ${DEBIAN_MIRROR:-deb.debian.org}"
 initial_ram_file_system
 root_file_system
