@@ -12,9 +12,9 @@ import threading
 import time
 
 # Seconds for everything that is done with one guest; a machine without a spare processor needs them.
-LIMIT = 170
+LIMIT = 300
 # Seconds for one step.
-PATIENCE = 60
+PATIENCE = 150
 
 MACHINES = {
     "armhf": ["qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a15"],
