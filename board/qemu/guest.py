@@ -49,6 +49,7 @@ class Guest:
         command += ["-drive", f"file={images}/root.squashfs,format=raw,if=none,id=disk,readonly=on"]
         command += ["-device", "virtio-blk-device,drive=disk"]
         command += ["-netdev", network, "-device", "virtio-net-device,netdev=net"]
+        self.arch = arch
         self.text = ""
         self.seen = 0
         self.ended = False
