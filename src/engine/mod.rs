@@ -153,7 +153,7 @@ impl Engine {
         self.shares.as_ref().is_some_and(|shares| shares.leave(peer.ip().into()))
     }
 
-    /// Gives an accepted socket a slot and queues it. Hands it back when no slot is free.
+    /// Gives an accepted socket a slot, and begins or queues it. Hands it back when no slot is free.
     pub(crate) fn admit(&self, socket: TcpStream, peer: SocketAddr, service: usize) -> Option<TcpStream> {
         let Some(token) = self.slots.take() else { return Some(socket) };
         self.slots.get(token).start(socket, peer, service);
@@ -163,6 +163,12 @@ impl Engine {
             // Told and closed here: the workers may all be busy for as long as the grace time lasts.
             self.with_owned(token, |slot, connection| {
                 let progress = self.driver.tell(slot.place(token, self.own_tally()), connection);
+                self.settle(token, slot, connection, progress)
+            });
+        } else if self.driver.hosts[service].is_prompt() {
+            // To begin it takes no longer than to wake a worker for it, which its first request does again.
+            self.with_owned(token, |slot, connection| {
+                let progress = self.driver.greet(slot.place(token, self.own_tally()), connection);
                 self.settle(token, slot, connection, progress)
             });
         } else {

@@ -79,6 +79,12 @@ impl Driver {
         Progress::More
     }
 
+    /// Begins a connection without looking for its first request, which the poller reports.
+    pub(crate) fn greet(&self, place: Place<'_>, connection: &mut Connection) -> Progress {
+        let greeted = self.open(place, connection).and_then(|_| Ok(connection.flush()?));
+        greeted.map_or_else(Progress::Over, |_| Progress::Waiting)
+    }
+
     /// Gives an owned client its notice, unless something of it is still to be answered: then its next turn does.
     pub(crate) fn drain(&self, place: Place<'_>, connection: &mut Connection) -> Progress {
         match connection.stage {
