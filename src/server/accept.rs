@@ -44,6 +44,7 @@ impl Server {
     /// Accepts what waits at one listener, up to a bound, so that signals and the others are heard. True when
     /// more may wait.
     pub(super) fn accept_batch(&mut self, index: usize) -> bool {
+        let mut lost = 0;
         for _ in 0..ACCEPTS {
             let now = self.now();
             let verdict = match self.ladder.phase {
@@ -68,7 +69,17 @@ impl Server {
                 }
                 Err(error) => match classify(&error) {
                     Failure::Empty => return false,
-                    Failure::Retry => self.engine.context.counters.accept_retried.add(1),
+                    Failure::Retry => {
+                        self.engine.context.counters.accept_retried.add(1);
+                        lost += 1;
+                        // Nobody loses that many in a row: a security module, say, that answers EPERM leaves the
+                        // client where it is.
+                        if lost == ACCEPTS {
+                            let wait = self.listeners[index].backoff.next();
+                            self.pause(index, wait, &error);
+                            return false;
+                        }
+                    }
                     Failure::Exhausted => {
                         self.back_off(index, &error);
                         return false;
