@@ -88,7 +88,7 @@ pub(crate) fn classify(error: &io::Error) -> Failure {
 pub(crate) struct Backoff(u32);
 
 impl Backoff {
-    const FIRST: Duration = Duration::from_millis(50);
+    pub(crate) const FIRST: Duration = Duration::from_millis(50);
     const LONGEST: Duration = Duration::from_secs(1);
 
     /// The wait after one more failure in a row.

@@ -18,9 +18,11 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use heapless::Vec as Fixed;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 
@@ -36,6 +38,7 @@ use crate::config::{CONTROL_CLIENTS, LISTENERS, QUEUE_PATIENCE};
 use crate::connection::poll_timeout;
 use crate::datagram::Memberships;
 use crate::engine::Engine;
+use crate::engine::admission::Backoff;
 use crate::engine::listener::Listener;
 use crate::error::Error;
 use crate::fmt::{Text, debug, info, warn};
@@ -227,10 +230,17 @@ impl Server {
         }
         let timeout = self.next_deadline(now).map(|tick| tick.until(now));
         if let Err(error) = poll(&mut fds, poll_timeout(timeout)) {
-            // EINTR: a signal, which the self-pipe holds. ENOMEM passes.
             debug!("poll: {}", Text(&error));
+            // EINTR: a signal, which the self-pipe holds. ENOMEM may stay: until it passes, everything is looked at
+            // now and then, for nothing here waits.
             self.signalled = true;
-            return Fixed::new();
+            if error == Errno::EINTR {
+                return Fixed::new();
+            }
+            drop(fds);
+            thread::sleep(Backoff::FIRST);
+            self.controlled = true;
+            return polled;
         }
         let ready = |fd: &PollFd<'_>| fd.revents().is_none_or(|events| !events.is_empty());
         if ready(&fds[0]) {
@@ -263,7 +273,7 @@ impl Server {
 
     fn hear_signals(&mut self) {
         let mut bytes = [0; 16];
-        let heard: Fixed<Signal, 16> = match &self.signals {
+        let heard: Fixed<Signal, 48> = match &self.signals {
             Some(signals) => signals.read(&mut bytes).collect(),
             None => return,
         };
