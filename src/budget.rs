@@ -105,10 +105,13 @@ impl Budget {
 
     /// Raises the soft limit of descriptors as far as is needed, and checks that memory suffices.
     ///
+    /// `held` bytes of it are allocated already.
+    ///
     /// # Errors
-    /// [`Error::Descriptors`] or [`Error::Memory`], with both numbers.
+    /// [`Error::Descriptors`] or [`Error::Memory`], with both numbers, and [`Error::MemoryRefused`] when the kernel
+    /// does not give as much.
     #[allow(clippy::unnecessary_cast, reason = "rlim_t has 32 bits on a 32-bit machine")]
-    pub(crate) fn claim(&self) -> Result<(), Error> {
+    pub(crate) fn claim(&self, held: usize) -> Result<(), Error> {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Error::setup("read RLIMIT_NOFILE"))?;
         // Compare widened, and narrow only what is known to fit.
         let allowed = hard as u64;
@@ -123,8 +126,19 @@ impl Budget {
         let addressable = usize::MAX as u64 / 2;
         match memory_size().or(Some(addressable)).map(|available| available.min(addressable)) {
             Some(available) if self.memory > available => Err(Error::Memory { needed: self.memory, available }),
-            _ => Ok(()),
+            _ => self.try_for_size(held),
         }
+    }
+
+    /// RLIMIT_AS, RLIMIT_DATA or a kernel that does not overcommit may refuse what the machine has. An allocation
+    /// that fails later would abort the process, so as much is asked for once, where the answer can be told.
+    fn try_for_size(&self, held: usize) -> Result<(), Error> {
+        let missing = (self.memory as usize).saturating_sub(held);
+        let mut trial: Vec<u8> = Vec::new();
+        let refused = trial.try_reserve_exact(missing).is_err();
+        // Without this, the compiler may leave out an allocation that nobody uses.
+        std::hint::black_box(&trial);
+        if refused { Err(Error::MemoryRefused(self.memory)) } else { Ok(()) }
     }
 }
 
@@ -197,7 +211,7 @@ mod tests {
         let mut budget = Budget::new(&Limits::default(), Sockets { listeners: 1, ..Sockets::default() }, 0, 0);
         let hard = hard as u64;
         budget.descriptors = hard + 1;
-        match budget.claim() {
+        match budget.claim(0) {
             Err(Error::Descriptors { needed, allowed }) => assert_eq!((needed, allowed), (hard + 1, hard)),
             other => panic!("{other:?}"),
         }

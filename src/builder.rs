@@ -276,7 +276,7 @@ impl Builder {
                 Budget::forking(&self.limits, sockets, session, children, self.memory)
             }
         };
-        budget.claim()?;
+        budget.claim(self.memory)?;
         Ok(budget)
     }
 

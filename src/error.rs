@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use nix::errno::Errno;
 use std::time::Duration;
 
 use crate::seconds::Seconds;
@@ -69,6 +71,9 @@ pub enum Error {
         /// Bytes that there are.
         available: u64,
     },
+    /// The kernel does not give the process the memory that the limits need: `RLIMIT_AS`, `RLIMIT_DATA` or strict
+    /// overcommitting. Bytes.
+    MemoryRefused(u64),
     /// The worker threads could not be started.
     Threads {
         /// How many were asked for.
@@ -168,6 +173,12 @@ impl fmt::Display for Error {
                 needed / 1024,
                 available / 1024
             ),
+            Error::MemoryRefused(needed) => write!(
+                f,
+                "{} KiB of memory may be needed but the kernel refuses them; lower the number of connections or the \
+                 buffer, or raise the limit (ulimit -v, ulimit -d)",
+                needed / 1024
+            ),
             Error::Threads { workers, source } => {
                 write!(f, "cannot start {workers} workers: {source}; lower the number of workers or their stack size")
             }
@@ -184,7 +195,10 @@ impl fmt::Display for Error {
             Error::Inherited { number, name, source } => {
                 write!(f, "cannot serve the inherited descriptor {number} ({name:?}): {source}")
             }
-            Error::Setup { step, source } => write!(f, "cannot {step}: {source}"),
+            Error::Setup { step, source } => match shortage(source) {
+                Some(remedy) => write!(f, "cannot {step}: {source}; {remedy}"),
+                None => write!(f, "cannot {step}: {source}"),
+            },
             Error::Accept { address, source } => write!(f, "cannot accept on {address} any more: {source}"),
         }
     }
@@ -205,19 +219,31 @@ impl std::error::Error for Error {
 }
 
 fn path_advice(source: &io::Error) -> &'static str {
-    match source.kind() {
+    shortage(source).unwrap_or(match source.kind() {
         io::ErrorKind::NotFound => "make its directory first",
         io::ErrorKind::PermissionDenied => "choose a directory that this user may write to",
         _ => "choose another path, or stop the server there",
-    }
+    })
 }
 
 fn advice(source: &io::Error) -> &'static str {
-    match source.kind() {
+    shortage(source).unwrap_or(match source.kind() {
         io::ErrorKind::AddrInUse => "stop the program that listens there, or choose another port",
         io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose 1024 to 65535",
         io::ErrorKind::InvalidInput => "check its form and its range",
         io::ErrorKind::AddrNotAvailable => "choose an address that an interface of this machine has",
         _ => "choose another address",
+    })
+}
+
+/// What to do when it is not the address or path that is wrong, but the machine or its policy.
+fn shortage(source: &io::Error) -> Option<&'static str> {
+    match Errno::from_raw(source.raw_os_error()?) {
+        Errno::EMFILE => Some("raise the process's limit of descriptors (ulimit -n)"),
+        Errno::ENFILE => Some("the machine is out of descriptors; raise fs.file-max"),
+        Errno::ENOBUFS | Errno::ENOMEM => Some("the machine is out of memory; stop something else"),
+        // What lacks a privilege is EACCES for bind(2), and for a path.
+        Errno::EPERM => Some("a sandbox or a security policy forbids it"),
+        _ => None,
     }
 }
