@@ -4,9 +4,9 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
-use std::time::Duration;
 
 use crate::seconds::Seconds;
 use crate::shutdown::Trigger;

@@ -98,17 +98,19 @@ impl Control {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
         bind(socket.as_raw_fd(), &address)?;
-        // Between bind and listen nobody can connect, so nobody gets in before the mode is set.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        listen(&socket, Backlog::new(CONTROL_CLIENTS as i32)?)?;
-        Ok(Control {
+        // From here on, an error removes the file again.
+        let control = Control {
             listener: UnixListener::from(socket),
             path: Some(path.into()),
             clients: Fixed::new(),
             backoff: Backoff::default(),
             resumes: None,
             strangers: Strangers::default(),
-        })
+        };
+        // Between bind and listen nobody can connect, so nobody gets in before the mode is set.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        listen(&control.listener, Backlog::new(CONTROL_CLIENTS as i32)?)?;
+        Ok(control)
     }
 
     /// Closes a child process's copies.
