@@ -4,8 +4,8 @@
 //! has no part in it and that cannot outlive its parent. [`inherit`] takes what the program was started with.
 //!
 //! The handler does what signal-safety(7) allows and nothing else: it saves errno, writes the signal's number
-//! with one write(2) to a non-blocking pipe, and restores errno. A full pipe is silent: it holds thousands of
-//! signals that nobody has read yet, and one more would say nothing new.
+//! with one write(2) to a non-blocking pipe, and restores errno. A full pipe is silent, but a signal that it does
+//! not take is remembered once: the thousands before it may all be others, and this one the wish to stop.
 
 #![allow(unsafe_code)]
 
@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use nix::errno::Errno;
@@ -24,6 +24,8 @@ use nix::unistd::{ForkResult, Pid, getpid, getppid, pipe2, read, write};
 
 /// The writing end for the handler; -1 before there is one.
 static WRITER: AtomicI32 = AtomicI32::new(-1);
+/// A bit for each signal that the pipe did not take.
+static MISSED: AtomicU32 = AtomicU32::new(0);
 /// Both ends, open for the life of the process: a handler may run at any moment.
 static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
 
@@ -32,7 +34,11 @@ extern "C" fn report(signal: i32) {
     // SAFETY: PIPE owns the descriptor and is never dropped; WRITER is set from it before any handler is
     // installed.
     let writer = unsafe { BorrowedFd::borrow_raw(WRITER.load(Ordering::Relaxed)) };
-    let _ = write(writer, &[signal as u8]);
+    if write(writer, &[signal as u8]).is_err() {
+        MISSED.fetch_or(1 << (signal as u32 % u32::BITS), Ordering::Relaxed);
+        // The reader may have emptied the pipe meanwhile, and sleep. No signal has this number.
+        let _ = write(writer, &[0]);
+    }
     Errno::set_raw(errno);
 }
 
@@ -68,10 +74,14 @@ impl Signals {
         Ok(Signals { reader, routed })
     }
 
-    /// Reads signals that have arrived into `into`, oldest first, without waiting.
+    /// Reads signals that have arrived into `into`, oldest first, without waiting; then those that the pipe did not
+    /// take.
     pub(crate) fn read<'a>(&self, into: &'a mut [u8; 16]) -> impl Iterator<Item = Signal> + use<'a> {
         let count = read(self.reader, &mut into[..]).unwrap_or(0);
-        into[..count].iter().filter_map(|number| Signal::try_from(i32::from(*number)).ok())
+        let missed = MISSED.swap(0, Ordering::Relaxed);
+        let held = into[..count].iter().map(|number| i32::from(*number));
+        let rest = (1..32).filter(move |number| missed & (1 << number) != 0);
+        held.chain(rest).filter_map(|number| Signal::try_from(number).ok())
     }
 
     /// Starts a process that runs `child` and ends with the status that it returns. Returns its id.
@@ -199,8 +209,12 @@ mod tests {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use nix::sys::signal::raise;
 
+    /// There is one pipe for all tests.
+    static PIPE_IN_USE: Mutex<()> = Mutex::new(());
+
     #[test]
     fn a_signal_arrives_as_itself_and_errno_is_kept() {
+        let _alone = PIPE_IN_USE.lock();
         let signals = Signals::route(&[Signal::SIGWINCH]).unwrap();
         Errno::ENOTTY.set();
         raise(Signal::SIGWINCH).unwrap();
@@ -226,5 +240,28 @@ mod tests {
             assert_eq!(inherit(number).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
         assert_eq!(inherit(RawFd::MAX).unwrap_err().raw_os_error(), Some(Errno::EBADF as i32));
+    }
+
+    #[test]
+    fn a_signal_that_a_full_pipe_does_not_take_is_reported_once() {
+        let _alone = PIPE_IN_USE.lock();
+        let signals = Signals::route(&[Signal::SIGWINCH, Signal::SIGURG]).unwrap();
+        let mut bytes = [0; 16];
+        while MISSED.load(Ordering::Relaxed) == 0 {
+            raise(Signal::SIGWINCH).unwrap();
+        }
+        raise(Signal::SIGURG).unwrap();
+        raise(Signal::SIGURG).unwrap();
+        let (mut flood, mut kept) = (0, 0);
+        loop {
+            let heard: Vec<Signal> = signals.read(&mut bytes).collect();
+            flood += heard.iter().filter(|signal| **signal == Signal::SIGWINCH).count();
+            kept += heard.iter().filter(|signal| **signal == Signal::SIGURG).count();
+            if heard.is_empty() {
+                break;
+            }
+        }
+        assert!(flood > 1_000, "{flood}");
+        assert_eq!(kept, 1);
     }
 }
