@@ -25,7 +25,8 @@ pub(super) struct Parked {
     kick: EventFd,
 }
 
-/// A socket that is ready, and whether its peer has closed its sending side.
+/// A socket that is ready, and whether its peer has closed its sending side, or has sent urgent data: recv(2) stops
+/// before that, so a short count does not say that nothing more has arrived.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ready {
     pub(super) token: Token,
@@ -65,7 +66,7 @@ impl Parked {
             return Ok(());
         }
         let flags = match wanted {
-            Interest::Input => EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP,
+            Interest::Input => EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLPRI,
             Interest::Output => EpollFlags::EPOLLOUT,
         };
         let mut event = EpollEvent::new(flags | EpollFlags::EPOLLET, token.into());
@@ -88,10 +89,10 @@ impl Parked {
                 0
             }
         };
-        let ended = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
+        let behind = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLPRI | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
         for event in &events[..count] {
             if event.data() != KICK {
-                found(Ready { token: event.data() as Token, hangup: event.events().intersects(ended) });
+                found(Ready { token: event.data() as Token, hangup: event.events().intersects(behind) });
             }
         }
     }

@@ -25,7 +25,7 @@ pub(super) struct Slot {
     pub(super) state: State,
     /// When the accept loop must look at the connection, if it is still parked then.
     pub(super) deadline: Alarm,
-    /// The poller has seen the client's end of input: receive until it is found.
+    /// The poller has seen the client's end of input, or urgent data: receive until nothing is left.
     pub(super) hangup: AtomicBool,
     /// What the parked connection waits for is its next request.
     pub(super) idle: AtomicBool,

@@ -42,7 +42,7 @@ enum Step {
 pub(crate) struct Place<'a> {
     /// Which session is its.
     pub(crate) session: usize,
-    /// The poller has seen the client's end of input: receive until it is found.
+    /// The poller has seen the client's end of input, or urgent data: receive until nothing is left.
     pub(crate) hangup: &'a AtomicBool,
     /// Counts its requests.
     pub(crate) tally: &'a Tally,
@@ -218,7 +218,7 @@ impl Driver {
             };
         }
         let filled = if connection.readable { connection.fill()? } else { Fill::Nothing };
-        // A short count says that all was received, unless the end of input is behind it.
+        // A short count says that all was received, unless the end of input, or urgent data, is behind it.
         connection.readable |= filled == Fill::Bytes && place.hangup.load(Ordering::Relaxed);
         match filled {
             Fill::Bytes => Ok(true),
