@@ -68,12 +68,14 @@ fn print(sink: &SimpleLogger, record: &Record<'_>, patience: PollTimeout) -> Res
 }
 
 /// Leaves those panics without a message that are caught and dealt with: the console's, and those of services,
-/// which the engine logs, one line for a burst. The default hook would print a message, or a whole backtrace,
-/// for each.
+/// which the engine logs, one line for a burst; and the thread pool's when it gets no thread, which is a start-up
+/// error. The default hook would print a message, or a whole backtrace, for each.
 pub fn quiet_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if !PRINTING.get() && std::thread::current().name() != Some("worker") {
+        let of_service = std::thread::current().name() == Some("worker");
+        let of_pool = info.location().is_some_and(|location| location.file().contains("threadpool"));
+        if !(PRINTING.get() || of_service || of_pool) {
             default(info);
         }
     }));
