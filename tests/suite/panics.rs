@@ -26,7 +26,7 @@ impl Log for Keep {
     fn flush(&self) {}
 }
 
-fn keep_lines() {
+pub fn keep_lines() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         log::set_logger(&Keep).unwrap();

@@ -16,12 +16,17 @@ pub const HANG: Duration = Duration::from_secs(60);
 
 /// Runs a test on a thread of its own and fails it when it hangs.
 pub fn guard(test: impl FnOnce() + Send + 'static) {
+    guard_within(HANG, test);
+}
+
+/// The same for a test that takes longer by design.
+pub fn guard_within(limit: Duration, test: impl FnOnce() + Send + 'static) {
     let (done, finished) = mpsc::channel();
     let thread = thread::spawn(move || {
         test();
         let _ = done.send(());
     });
-    match finished.recv_timeout(HANG) {
+    match finished.recv_timeout(limit) {
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("the test hangs"),
         _ => {
             if let Err(panic) = thread.join() {
@@ -274,6 +279,17 @@ impl Daemon {
                 return line;
             }
         }
+    }
+
+    /// The next log line that contains `part`, or `None` when the daemon has ended without it.
+    pub fn wait_for_or_end(&mut self, part: &str) -> Option<String> {
+        while let Ok(line) = self.lines.recv_timeout(HANG / 2) {
+            self.log.push(line.clone());
+            if line.contains(part) {
+                return Some(line);
+            }
+        }
+        None
     }
 
     /// Waits for the end, and keeps the rest of the log.

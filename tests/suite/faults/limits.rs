@@ -1,0 +1,111 @@
+//! What the server may use: descriptors that really run out, and the budget of `--check` under full load.
+
+use std::net::TcpStream;
+use std::process::Command;
+use std::thread;
+
+use crate::support::{Client, Daemon, command, guard};
+use crate::vitals::{Figures, Patient, descriptors, native, resident, spent, threads};
+
+/// RLIMIT_NOFILE is lowered under a running server: who is in stays served, who comes is told BUSY or waits, nothing
+/// spins, and when descriptors are there again everybody gets in.
+#[test]
+fn descriptors_run_out_and_come_back() {
+    guard(|| {
+        if !native() {
+            return println!("skipped: the limit would be the emulator's");
+        }
+        let mut patient = Patient::start(2, &["--connections", "64"]);
+        let mut first = Client::greeted(patient.address());
+        let pid = patient.pid();
+        let limit = |count: usize| {
+            let args = [format!("--pid={pid}"), format!("--nofile={count}:4096")];
+            Command::new("prlimit").args(args).status().is_ok_and(|status| status.success())
+        };
+        if !limit(descriptors(pid)) {
+            return println!("skipped: prlimit(1) is not to be had here");
+        }
+        let before = spent(pid);
+        let mut waiting: Vec<Client> = (0..16).map(|_| patient.daemon.client()).collect();
+        waiting.iter_mut().for_each(|client| client.send("hello world"));
+        patient.daemon.wait_for("Too many open files");
+        first.echo(b"still served");
+        // The second line comes a second after the first.
+        patient.daemon.wait_for("Too many open files");
+        let used = spent(pid) - before;
+        assert!(used.as_millis() < 300, "{used:?}");
+        assert!(limit(4_096));
+        let mut busy = 0;
+        for client in &mut waiting {
+            match &client.recv()[..] {
+                b"hello world" => {}
+                b"BUSY\n" => busy += 1,
+                other => panic!("{:?}", String::from_utf8_lossy(other)),
+            }
+        }
+        drop((first, waiting));
+        assert_eq!(patient.figures().of("refused"), busy);
+        patient.expect_recovered("descriptors");
+        patient.expect_good_end();
+    });
+}
+
+/// Every slot taken, every buffer full in both directions, every worker used, and the kv store full: the server
+/// stays within what `--check` printed.
+#[test]
+fn the_budget_holds_at_full_load() {
+    guard(|| {
+        if !native() {
+            return println!("skipped: what is resident would be the emulator's");
+        }
+        let args = ["--connections", "24", "--buffer", "262144", "--kv-entries", "65536", "--kv-bytes", "4194304"];
+        let sockets = ["--tcp", "echo=127.0.0.1:0", "--tcp", "kv=127.0.0.1:0", "--udp", "time=127.0.0.1:0"];
+        let mut check = command();
+        check.args(["serve", "--check", "--workers", "4", "--control", "/unused"]);
+        let check = check.args(sockets).args(args).output().unwrap();
+        let text = String::from_utf8(check.stdout).unwrap().replace(": ", " ").replace("worst-case memory", "memory");
+        let budget = Figures::parse(&text.replace(" KiB", ""));
+
+        let patient = Patient::admit(4, &args, |args| Daemon::serve(&[&sockets, args].concat()));
+        fill(&mut Client::connect(patient.daemon.addresses[1]));
+        let clients: Vec<Client> = (0..24).map(|_| Client::greeted(patient.address())).collect();
+        let stuffed = clients.into_iter().map(|mut client| {
+            thread::spawn(move || {
+                client.stuff();
+                client
+            })
+        });
+        let stuffed: Vec<_> = stuffed.collect();
+        let stuffed: Vec<Client> = stuffed.into_iter().map(|thread| thread.join().unwrap()).collect();
+        // As many again wait in the backlog.
+        let waiting: Vec<TcpStream> = (0..24).map(|_| TcpStream::connect(patient.address()).unwrap()).collect();
+        assert_eq!(threads(patient.pid()), 5);
+        let (mut most, open) = (resident(patient.pid(), "VmHWM"), descriptors(patient.pid()) as u64);
+        if cfg!(debug_assertions) {
+            // The program itself is several times as big as the one that is delivered.
+            most -= resident(patient.pid(), "RssFile");
+        }
+        println!("{most} of {} KiB, {open} of {} descriptors", budget.of("memory"), budget.of("descriptors"));
+        assert!(most <= budget.of("memory"), "{most} KiB used of {}", budget.of("memory"));
+        assert!(most >= budget.of("buffers"), "{most} KiB used: the buffers are not full");
+        assert!(open <= budget.of("descriptors"), "{open} descriptors of {}", budget.of("descriptors"));
+        drop((stuffed, waiting));
+    });
+}
+
+/// Sets keys until the store is full.
+fn fill(client: &mut Client) {
+    client.expect("READY\n");
+    let value = "v".repeat(4_000);
+    for key in 0.. {
+        client.send(format!("SET key{key} {value}\n"));
+        match &client.recv()[..] {
+            b"OK\n" => {}
+            b"ERROR: store full\n" => break,
+            other => panic!("{:?}", String::from_utf8_lossy(other)),
+        }
+    }
+    client.send("QUIT\n");
+    client.expect("BYE\n");
+    client.expect_end();
+}

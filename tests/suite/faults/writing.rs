@@ -1,0 +1,105 @@
+//! write(2) that fails: the log, and the self-pipe.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+
+use super::tracer::{Tracer, possible, scratch};
+use crate::support::{Client, Daemon, command, guard, wait_until};
+use crate::vitals::Patient;
+
+/// Connects until the log in that file says that lines were lost, which it does once it can be written to again.
+fn expect_confession(patient: &Patient, log: &Path) {
+    wait_until("the log owns up to lost lines", || {
+        drop(Client::greeted(patient.address()));
+        fs::read_to_string(log).unwrap().contains("log lines were lost here")
+    });
+}
+
+/// The disk under the log file is full, or broken: the console says so once, everybody is served, and afterwards
+/// the file says how many lines are missing.
+#[test]
+fn a_log_file_that_cannot_be_written_stops_nobody() {
+    guard(|| {
+        if !possible() {
+            return;
+        }
+        let log = scratch("log");
+        let mut patient = Patient::start(2, &["--log-file", log.to_str().unwrap()]);
+        for (error, text) in [("ENOSPC", "No space left on device"), ("EIO", "Input/output error")] {
+            let _ = fs::write(&log, "");
+            let tracer = Tracer::inject(patient.pid(), "write", &format!("error={error}"), Some(&log));
+            drop(Client::greeted(patient.address()));
+            let line = patient.daemon.wait_for("Log lines are lost: cannot write to ");
+            assert!(line.contains(text), "{line}");
+            for _ in 0..20 {
+                drop(Client::greeted(patient.address()));
+            }
+            // One try a second, not one for each line.
+            assert!(tracer.hits() < 20, "{}", tracer.hits());
+            drop(tracer);
+            expect_confession(&patient, &log);
+        }
+        patient.expect_recovered("log file");
+        patient.expect_good_end();
+        fs::remove_file(&log).unwrap();
+    });
+}
+
+/// The same for standard error.
+#[test]
+fn a_console_that_cannot_be_written_stops_nobody() {
+    guard(|| {
+        if !possible() {
+            return;
+        }
+        let log = scratch("stderr");
+        let started = |args: &[&str]| {
+            let stderr = File::options().create(true).append(true).open(&log).unwrap();
+            let mut daemon =
+                Daemon::silent(command().args(["serve", "--tcp", "echo=127.0.0.1:0"]).args(args).stderr(stderr));
+            let mut text = String::new();
+            wait_until("the server has started", || {
+                text = fs::read_to_string(&log).unwrap();
+                text.contains(" (echo)\n")
+            });
+            let (_, rest) = text.split_once("Server started on ").unwrap();
+            daemon.addresses.push(rest.split(' ').next().unwrap().parse().unwrap());
+            daemon
+        };
+        let patient = Patient::admit(2, &[], started);
+        for error in ["ENOSPC", "EIO", "EPIPE"] {
+            let _ = fs::write(&log, "");
+            let tracer = Tracer::inject(patient.pid(), "write", &format!("error={error}"), Some(&log));
+            for _ in 0..20 {
+                drop(Client::greeted(patient.address()));
+            }
+            assert!((1..20).contains(&tracer.hits()), "{error}: {}", tracer.hits());
+            drop(tracer);
+            expect_confession(&patient, &log);
+        }
+        patient.expect_recovered("standard error");
+        patient.expect_good_end();
+        fs::remove_file(&log).unwrap();
+    });
+}
+
+/// The self-pipe does not take the signal: it is acted on all the same.
+#[test]
+fn a_signal_that_the_pipe_does_not_take_is_not_lost() {
+    guard(|| {
+        if !possible() {
+            return;
+        }
+        let mut patient = Patient::start(2, &[]);
+        let mut client = Client::greeted(patient.address());
+        // The server rests, so the first thing that the accept loop writes is the signal.
+        let tracer = Tracer::inject(patient.pid(), "write", "error=EAGAIN:when=1..2", None);
+        patient.daemon.signal(Signal::SIGTERM);
+        assert_eq!(client.rest(), b"SHUTDOWN");
+        assert_eq!(tracer.hits(), 2);
+        drop((client, tracer));
+        patient.daemon.wait_ok();
+    });
+}
