@@ -1,7 +1,7 @@
 # What a person can do here. Plain `make` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint doc scripts model mutants repeat bench bench-quick bench-check bench-build micro \
-	instructions cross-build qemu-test board-test size ci clean
+.PHONY: help run test check fmt lint doc scripts model mutants repeat stampede soak bench bench-quick bench-check \
+	bench-build micro instructions cross-build qemu-test board-test size ci clean
 
 CARGO ?= cargo
 ARGS ?= --tcp echo=127.0.0.1:9999
@@ -43,6 +43,13 @@ mutants: ## break those protocols on purpose; the models must notice each break 
 
 repeat: ## run the suite 20 times, then on one processor
 	tests/repeat.sh
+
+stampede: ## two minutes of random clients and signals (STAMPEDE_SECONDS, STAMPEDE_SEED)
+	STAMPEDE_SECONDS=$${STAMPEDE_SECONDS:-120} $(CARGO) test --locked --test suite stampede -- --nocapture
+
+soak: ## a million connections and ten million requests on the release build: memory and descriptors stay flat
+	$(CARGO) test --locked --release --test suite -- --ignored --nocapture soak
+	$(CARGO) test --locked --release --test suite -- --nocapture the_budget_holds
 
 bench: bench-build ## measure against tokio, epoll and others, and write docs/benchmarks.md (ten minutes)
 	benches/target/release/bench

@@ -27,6 +27,7 @@ mod services;
 mod shares;
 mod shutdown;
 mod supervision;
+mod soak;
 mod stampede;
 mod udp;
 mod user;
