@@ -1,9 +1,9 @@
 //! strace(1) on a running daemon: system calls that fail when and as they are told to.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +15,8 @@ use crate::vitals::native;
 pub struct Tracer {
     strace: Child,
     output: PathBuf,
+    /// What strace itself says. Closed, it would end strace at its next word.
+    said: Lines<BufReader<ChildStderr>>,
 }
 
 /// A file name of this test's own.
@@ -24,8 +26,19 @@ pub fn scratch(what: &str) -> PathBuf {
     std::env::temp_dir().join(name)
 }
 
-/// True when faults can be injected here; says why if not.
-pub fn possible() -> bool {
+/// True when faults can be injected into a running process; says why if not.
+pub fn can_attach() -> bool {
+    // ptrace(2): anything but 0, and only root may look into a process that is not its child.
+    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    let free = matches!(scope.trim(), "" | "0") || (scope.trim() != "3" && nix::unistd::geteuid().is_root());
+    if !free {
+        println!("skipped: kernel.yama.ptrace_scope is {}", scope.trim());
+    }
+    free && can_trace()
+}
+
+/// True when faults can be injected into a process from its start; says why if not.
+pub fn can_trace() -> bool {
     if !native() {
         println!("skipped: strace(1) would see the emulator's system calls");
         return false;
@@ -46,7 +59,8 @@ pub fn possible() -> bool {
 
 impl Tracer {
     /// Makes `call` fail in all threads of the process: `fault` is what strace's `inject` takes after the name of
-    /// the call. With a path, only calls that have to do with it are meant.
+    /// the call, or the names that it has on different machines. With a path, only calls that have to do with it
+    /// are meant.
     pub fn inject(pid: u32, call: &str, fault: &str, path: Option<&Path>) -> Tracer {
         let output = scratch("trace");
         let mut command = Command::new("strace");
@@ -56,14 +70,17 @@ impl Tracer {
             command.arg("-P").arg(path);
         }
         let mut strace = command.stderr(Stdio::piped()).spawn().expect("start strace");
-        let mut said = BufReader::new(strace.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let attached = said.find(|line| line.contains(" attached"));
-        assert!(attached.is_some(), "strace(1) cannot attach");
-        Tracer { strace, output }
+        let mut said = BufReader::new(strace.stderr.take().unwrap()).lines();
+        let attached = said.by_ref().map_while(Result::ok).any(|line| line.contains(" attached"));
+        assert!(attached, "strace(1) cannot attach");
+        Tracer { strace, output, said }
     }
 
     /// How many calls have failed so far.
-    pub fn hits(&self) -> usize {
+    pub fn hits(&mut self) -> usize {
+        if let Some(status) = self.strace.try_wait().unwrap() {
+            panic!("strace(1) has ended with {status}: {:?}", self.said.by_ref().collect::<Vec<_>>());
+        }
         fs::read_to_string(&self.output).unwrap_or_default().matches("INJECTED").count()
     }
 }

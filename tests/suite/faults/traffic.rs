@@ -2,13 +2,14 @@
 
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
 
-use super::tracer::{Tracer, possible};
+use super::tracer::{Tracer, can_attach};
 use crate::support::{Client, HANG, guard, wait_until};
-use crate::vitals::Patient;
+use crate::vitals::{Patient, spent};
 
 /// What becomes of the client whose call is hit.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +40,7 @@ const FAULTS: &[(&str, &str, Fate)] = &[
     ("sendto", "error=ECONNRESET:when=1", Closed("resets", "reset connection")),
     ("sendto", "error=EPIPE:when=1", Closed("pipes", "pipe broken")),
     ("sendto", "error=ENOBUFS:when=1", Closed("errors", "No buffer space available")),
-    ("epoll_wait", "error=EINTR:when=1..50", Served),
+    ("?epoll_wait,?epoll_pwait", "error=EINTR:when=1..50", Served),
     ("epoll_ctl", "error=ENOSPC:when=1", ServedAndClosed("errors", "No space left on device")),
     ("epoll_ctl", "error=ENOMEM:when=1", ServedAndClosed("errors", "Cannot allocate memory")),
 ];
@@ -49,7 +50,7 @@ const FAULTS: &[(&str, &str, Fate)] = &[
 #[test]
 fn a_call_that_fails_costs_its_connection_at_most() {
     guard(|| {
-        if !possible() {
+        if !can_attach() {
             return;
         }
         let mut patient = Patient::start(1, &[]);
@@ -58,7 +59,7 @@ fn a_call_that_fails_costs_its_connection_at_most() {
             let is_new = matches!(fate, ServedAndClosed(..));
             let known = (!is_new).then(|| Client::greeted(patient.address()));
             let before = patient.figures();
-            let tracer = Tracer::inject(patient.pid(), call, fault, None);
+            let mut tracer = Tracer::inject(patient.pid(), call, fault, None);
             // Who is new is yet to be registered with the poller.
             let mut hit = known.unwrap_or_else(|| patient.daemon.client());
             hit.send("hello world");
@@ -94,11 +95,42 @@ fn a_call_that_fails_costs_its_connection_at_most() {
     });
 }
 
+/// A call that fails for as long as one looks is not tried for as long: the client waits, and the processor rests.
+#[test]
+fn a_call_that_keeps_failing_is_not_spun_on() {
+    guard(|| {
+        if !can_attach() {
+            return;
+        }
+        let patient = Patient::start(2, &["--udp", "time=127.0.0.1:0"]);
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for (call, error) in
+            [("recvfrom", "EAGAIN"), ("sendto", "EAGAIN"), ("recvmsg", "ENOMEM"), ("epoll_ctl", "ENOMEM")]
+        {
+            let mut known = Client::greeted(patient.address());
+            let mut tracer = Tracer::inject(patient.pid(), call, &format!("error={error}"), None);
+            let before = spent(patient.pid());
+            known.send("hello world");
+            datagrams.send_to(b"time", patient.daemon.addresses[1]).unwrap();
+            let mut fresh = patient.daemon.client();
+            fresh.send("hello world");
+            wait_until("the fault has hit", || tracer.hits() > 0);
+            std::thread::park_timeout(Duration::from_millis(300));
+            let (used, hits) = (spent(patient.pid()) - before, tracer.hits());
+            assert!(used < Duration::from_millis(200) && hits < 300, "{call}: {hits} calls took {used:?}");
+            drop(tracer);
+            drop((known, fresh));
+            patient.expect_recovered(call);
+        }
+        patient.expect_good_end();
+    });
+}
+
 /// Datagrams: an error in place of one is counted, and the next one is answered; so is a reply that is not taken.
 #[test]
 fn a_datagram_socket_survives_every_error() {
     guard(|| {
-        if !possible() {
+        if !can_attach() {
             return;
         }
         let patient = Patient::start(1, &["--udp", "time=127.0.0.1:0"]);
@@ -111,7 +143,7 @@ fn a_datagram_socket_survives_every_error() {
         answered();
         for error in ["EINTR", "ECONNREFUSED", "ENOMEM", "ENOBUFS"] {
             let before = patient.figures().of("receive_errors");
-            let tracer = Tracer::inject(patient.pid(), "recvmsg", &format!("error={error}:when=1..3"), None);
+            let mut tracer = Tracer::inject(patient.pid(), "recvmsg", &format!("error={error}:when=1..3"), None);
             ask();
             answered();
             assert_eq!(tracer.hits(), 3, "{error}");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use super::tracer::{Tracer, possible, scratch};
+use super::tracer::{Tracer, can_attach, scratch};
 use crate::support::{Client, Daemon, command, guard, wait_until};
 use crate::vitals::Patient;
 
@@ -22,14 +22,14 @@ fn expect_confession(patient: &Patient, log: &Path) {
 #[test]
 fn a_log_file_that_cannot_be_written_stops_nobody() {
     guard(|| {
-        if !possible() {
+        if !can_attach() {
             return;
         }
         let log = scratch("log");
         let mut patient = Patient::start(2, &["--log-file", log.to_str().unwrap()]);
         for (error, text) in [("ENOSPC", "No space left on device"), ("EIO", "Input/output error")] {
             let _ = fs::write(&log, "");
-            let tracer = Tracer::inject(patient.pid(), "write", &format!("error={error}"), Some(&log));
+            let mut tracer = Tracer::inject(patient.pid(), "write", &format!("error={error}"), Some(&log));
             drop(Client::greeted(patient.address()));
             let line = patient.daemon.wait_for("Log lines are lost: cannot write to ");
             assert!(line.contains(text), "{line}");
@@ -51,7 +51,7 @@ fn a_log_file_that_cannot_be_written_stops_nobody() {
 #[test]
 fn a_console_that_cannot_be_written_stops_nobody() {
     guard(|| {
-        if !possible() {
+        if !can_attach() {
             return;
         }
         let log = scratch("stderr");
@@ -71,7 +71,7 @@ fn a_console_that_cannot_be_written_stops_nobody() {
         let patient = Patient::admit(2, &[], started);
         for error in ["ENOSPC", "EIO", "EPIPE"] {
             let _ = fs::write(&log, "");
-            let tracer = Tracer::inject(patient.pid(), "write", &format!("error={error}"), Some(&log));
+            let mut tracer = Tracer::inject(patient.pid(), "write", &format!("error={error}"), Some(&log));
             for _ in 0..20 {
                 drop(Client::greeted(patient.address()));
             }
@@ -89,13 +89,13 @@ fn a_console_that_cannot_be_written_stops_nobody() {
 #[test]
 fn a_signal_that_the_pipe_does_not_take_is_not_lost() {
     guard(|| {
-        if !possible() {
+        if !can_attach() {
             return;
         }
         let mut patient = Patient::start(2, &[]);
         let mut client = Client::greeted(patient.address());
         // The server rests, so the first thing that the accept loop writes is the signal.
-        let tracer = Tracer::inject(patient.pid(), "write", "error=EAGAIN:when=1..2", None);
+        let mut tracer = Tracer::inject(patient.pid(), "write", "error=EAGAIN:when=1..2", None);
         patient.daemon.signal(Signal::SIGTERM);
         assert_eq!(client.rest(), b"SHUTDOWN");
         assert_eq!(tracer.hits(), 2);
