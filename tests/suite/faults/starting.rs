@@ -21,13 +21,13 @@ struct Start {
 
 /// Starts a daemon whose `number`th call of that kind fails.
 fn start(call: &str, error: &str, number: usize) -> Start {
-    let (trace, log, control) = (scratch("trace"), scratch("log"), scratch("sock"));
+    let (trace, log, control, pid_file) = (scratch("trace"), scratch("log"), scratch("sock"), scratch("pid"));
     let mut strace = Command::new("strace");
     strace.args(["-f", "--seccomp-bpf", "-qq", "-e", &format!("trace={call}")]);
     strace.args(["-e", &format!("inject={call}:error={error}:when={number}")]).arg("-o").arg(&trace);
     strace.arg(command().get_program());
     strace.args(["serve", "--tcp", "echo=127.0.0.1:0", "--udp", "time=127.0.0.1:0", "--workers", "1"]);
-    strace.arg("--log-file").arg(&log).arg("--control").arg(&control);
+    strace.arg("--log-file").arg(&log).arg("--control").arg(&control).arg("--pid-file").arg(&pid_file);
     let mut daemon = Daemon::spawn(strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()));
     let announced = daemon.wait_for_or_end("Server started on ");
     let failed = match announced {
@@ -47,7 +47,9 @@ fn start(call: &str, error: &str, number: usize) -> Start {
     };
     let text = fs::read_to_string(&trace).unwrap();
     let hit = text.lines().find(|line| line.contains("INJECTED")).map(String::from);
-    assert!(!control.exists(), "{call} {number}: the control socket's file is left behind");
+    for path in [&control, &pid_file] {
+        assert!(!path.exists(), "{call} {number}: {} is left behind", path.display());
+    }
     for path in [&trace, &log] {
         let _ = fs::remove_file(path);
     }
