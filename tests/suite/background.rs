@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::Pid;
 
+use crate::faults::tracer::can_trace;
 use crate::logging::{Folder, read, texts};
 use crate::support::{Client, Daemon, command, guard, wait_until};
 
@@ -185,6 +186,27 @@ fn the_starter_says_why_there_is_no_server() {
             assert!(said(&output).starts_with("lastorders: ") && said(&output).contains(part), "{}", said(&output));
             assert!(!fs::exists(server.file("pid")).unwrap());
         }
+    });
+}
+
+/// No thread for its worker: by then every socket is bound, and still the starter says so and exits with 1.
+#[test]
+fn a_server_without_workers_is_not_ready() {
+    guard(|| {
+        if !can_trace() {
+            return;
+        }
+        let server = Background::new("threads");
+        let started = server.command(&["--tcp", "echo=127.0.0.1:0", "--workers", "1"]);
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=?clone3"]);
+        strace.args(["-e", "inject=?clone3:error=EAGAIN"]).arg(started.get_program()).args(started.get_args());
+        strace.current_dir(server.file(""));
+        let output = run(strace.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert!(said(&output).starts_with("lastorders: cannot start 1 workers"), "{}", said(&output));
+        assert!(!fs::exists(server.file("pid")).unwrap());
+        assert!(read(server.file("log")).contains("cannot start 1 workers"));
     });
 }
 

@@ -14,16 +14,17 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use lastorders::fork;
+use log::error;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, raise};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, pipe2, setsid};
 
+use crate::Failure;
 use crate::options::Serve;
-use crate::{Failure, logging};
 
 /// The server's side, until it is ready.
 pub struct Background {
@@ -105,14 +106,13 @@ fn say(text: &str) -> i32 {
 }
 
 impl Background {
-    /// Lets go of the console, and tells who waits that the server can be reached.
-    ///
-    /// # Errors
-    /// When nobody waits any more.
-    pub fn ready(self) -> Result<(), Failure> {
-        self.tell().map_err(|error| Failure::Run(format!("cannot tell that the server is ready: {error}")))?;
-        logging::leave_console();
-        Ok(())
+    /// Lets go of the console, and tells who waits that the server can be reached. If nobody waits any more, the
+    /// server stops.
+    pub fn ready(self) {
+        if let Err(error) = self.tell() {
+            error!("Cannot tell that the server is ready: {error}");
+            let _ = raise(Signal::SIGTERM);
+        }
     }
 
     fn tell(mut self) -> io::Result<()> {

@@ -24,10 +24,16 @@ pub fn run(mut serve: Serve) -> Result<(), Failure> {
     let builder = std::mem::take(&mut serve.supervisor).attach(builder)?;
     let logging = std::mem::take(&mut serve.logging);
     start_logging(logging, &serve)?;
-    let background = if serve.daemon { Some(background::detach()?) } else { None };
+    let builder = if serve.daemon {
+        let background = background::detach()?;
+        // Not before: what can still fail, as the start of the workers, is to be said by who waits.
+        builder.on_ready(move || background.ready())
+    } else {
+        builder
+    };
     let server = match with_signals(builder).and_then(Builder::build) {
         // Nobody was served yet: this is how it was asked to end. Who waits for --daemon to be ready is told it is not.
-        Err(stopped @ Error::Stopped { .. }) if background.is_none() => {
+        Err(stopped @ Error::Stopped { .. }) if !serve.daemon => {
             info!("Server stopped. {stopped}");
             return Ok(());
         }
@@ -41,8 +47,9 @@ pub fn run(mut serve: Serve) -> Result<(), Failure> {
         }
         user.become_user()?;
     }
-    if let Some(background) = background {
-        background.ready()?;
+    if serve.daemon {
+        // An error that ends the server before it is ready is still shown there, but no line of the log.
+        logging::leave_console();
     }
     if serve.console {
         console::watch(server.handle())?;

@@ -4,6 +4,6 @@
 mod accepting;
 mod limits;
 mod starting;
-mod tracer;
+pub mod tracer;
 mod traffic;
 mod writing;
