@@ -2,8 +2,10 @@
 //!
 //! It takes minutes, so it is run by `make soak` only. `SOAK_PARTS` divides both numbers.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -79,13 +81,16 @@ fn in_stages(patient: &Patient, what: &str, total: u32, deed: impl Fn(u32) + Syn
     }
 }
 
+fn log() -> PathBuf {
+    std::env::temp_dir().join(format!("lastorders-soak-{}", std::process::id()))
+}
+
 /// A daemon whose millions of lines go to a capped file, and nowhere else.
 fn start(args: &[&str]) -> Daemon {
     let free = || TcpListener::bind("127.0.0.1:0").unwrap();
     let addresses = [free(), free()].map(|socket| socket.local_addr().unwrap());
-    let log = std::env::temp_dir().join(format!("lastorders-soak-{}", std::process::id()));
     let mut serve = command();
-    serve.args(["serve", "--log-file"]).arg(log).args(args).stderr(Stdio::null());
+    serve.args(["serve", "--log-file"]).arg(log()).args(args).stderr(Stdio::null());
     for (service, address) in ["echo", "upper-lines"].iter().zip(addresses) {
         serve.args(["--tcp", &format!("{service}=0.0.0.0:{}", address.port())]);
     }
@@ -107,5 +112,8 @@ fn a_million_connections_and_ten_million_requests_leave_no_trace() {
         assert!(patient.figures().of("accepted") - before >= u64::from(CONNECTIONS / parts / 100 * 99));
         in_stages(&patient, "requests", REQUESTS / parts, |count| ask_often(lines, count));
         patient.expect_good_end();
+        for old in ["", ".1"] {
+            let _ = fs::remove_file(format!("{}{old}", log().display()));
+        }
     });
 }
