@@ -76,7 +76,7 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("socket", "EMFILE", "ulimit -n"),
     ("bind", "EADDRINUSE", "cannot listen on "),
     ("listen", "EADDRINUSE", "cannot listen on "),
-    ("setsockopt", "EPERM", "a sandbox or a security policy"),
+    ("setsockopt", "EPERM", ""),
     ("getsockname", "ENOBUFS", "out of memory"),
     ("ioctl", "EBADF", "cannot listen on "),
     ("?chmod,?fchmodat", "EPERM", "control socket"),

@@ -31,7 +31,7 @@ const FAULTS: &[(&str, &str, Fate)] = &[
     ("recvfrom", "error=EINTR:when=1..5", Served),
     ("recvfrom", "error=EAGAIN:when=1", ServedLater),
     ("recvfrom", "error=ECONNRESET:when=1", Closed("resets", "reset connection")),
-    ("recvfrom", "error=ETIMEDOUT:when=1", Closed("errors", "timed out")),
+    ("recvfrom", "error=ETIMEDOUT:when=1", Closed("resets", "reset connection")),
     ("recvfrom", "error=ENOBUFS:when=1", Closed("errors", "No buffer space available")),
     ("recvfrom", "error=ENOMEM:when=1", Closed("errors", "Cannot allocate memory")),
     ("sendto", "error=EINTR:when=1..5", Served),
