@@ -24,7 +24,7 @@ use std::time::Duration;
 use heapless::Vec as Fixed;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 
 use self::actions::Actions;
 use self::control::{Answer, Ask, Control};
@@ -272,19 +272,24 @@ impl Server {
     }
 
     fn hear_signals(&mut self) {
+        let Some(signals) = &self.signals else { return };
         let mut bytes = [0; 16];
-        let heard: Fixed<Signal, 48> = match &self.signals {
-            Some(signals) => signals.read(&mut bytes).collect(),
-            None => return,
-        };
-        for signal in heard {
-            if self.actions.run(signal) {
-                continue;
-            }
+        let mut seen = SigSet::empty();
+        for signal in signals.read(&mut bytes) {
             if STOPPING.contains(&signal) {
                 let action = self.ladder.signal(signal as i32, self.now());
                 self.act(action);
-            } else if signal == Signal::SIGCHLD {
+                continue;
+            }
+            // Only of those that stop does each mean a step. A storm of the others is not to keep the loop busy.
+            if seen.contains(signal) {
+                continue;
+            }
+            seen.add(signal);
+            if self.actions.run(signal) {
+                continue;
+            }
+            if signal == Signal::SIGCHLD {
                 self.reap();
             } else {
                 // Somebody asked for it: it shall be seen at every level that shows anything.
