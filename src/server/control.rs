@@ -81,7 +81,8 @@ pub(crate) struct Control {
 #[derive(Debug)]
 struct Client {
     stream: UnixStream,
-    request: Fixed<u8, CONTROL_REQUEST>,
+    /// With room for its newline.
+    request: Fixed<u8, { CONTROL_REQUEST + 1 }>,
     /// It is dropped then, answered or not.
     until: Tick,
 }
@@ -187,18 +188,20 @@ impl Drop for Control {
 impl Client {
     /// The request, once it is whole or cannot become so.
     fn receive(&mut self) -> Option<Result<Ask, Refusal>> {
-        let mut bytes = [0; CONTROL_REQUEST];
-        let ended = match recv(self.stream.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+        // No more than there is room for: what follows the line must not make it too long.
+        let mut bytes = [0; CONTROL_REQUEST + 1];
+        let room = bytes.len() - self.request.len();
+        let ended = match recv(self.stream.as_raw_fd(), &mut bytes[..room], MsgFlags::MSG_DONTWAIT) {
             Ok(0) => true,
-            Ok(count) if self.request.extend_from_slice(&bytes[..count]).is_err() => {
-                return Some(Err(Refusal::TooLong));
-            }
-            Ok(_) => false,
+            Ok(count) => self.request.extend_from_slice(&bytes[..count]).is_err(),
             Err(Errno::EAGAIN | Errno::EINTR) => return None,
             Err(_) => true,
         };
         let line = self.request.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let whole = ended || line.len() < self.request.len();
+        if !whole && self.request.is_full() {
+            return Some(Err(Refusal::TooLong));
+        }
         whole.then(|| parse(&String::from_utf8_lossy(line)))
     }
 
