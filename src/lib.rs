@@ -81,6 +81,9 @@ mod engine;
 mod error;
 mod fmt;
 mod fork;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod invariants;
 pub mod localtime;
 mod retry;
 mod seconds;

@@ -77,7 +77,7 @@ impl Input {
     }
 
     /// Room at the end, after moving what is waiting to the front if there was none.
-    pub(super) fn space(&mut self) -> &mut [u8] {
+    pub(crate) fn space(&mut self) -> &mut [u8] {
         if self.end == self.block.len() && self.start > 0 {
             self.block.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -85,7 +85,7 @@ impl Input {
         &mut self.block[self.end..]
     }
 
-    pub(super) fn filled(&mut self, count: usize) {
+    pub(crate) fn filled(&mut self, count: usize) {
         self.end += count;
         debug_assert!(self.end <= self.block.len());
     }
@@ -97,7 +97,7 @@ impl Input {
         self.filled(bytes.len());
     }
 
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.ended = true;
     }
 

@@ -212,6 +212,22 @@ impl Client {
     }
 }
 
+/// What is made of a request that arrives in these pieces; `None` when it is not whole.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn heard<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<Result<Ask, Refusal>> {
+    use std::io::Write as _;
+    let (stream, mut peer) = UnixStream::pair().ok()?;
+    let mut client = Client { stream, request: Fixed::new(), until: crate::clock::Clock::start().now() };
+    for piece in pieces {
+        peer.write_all(piece).ok()?;
+        if let Some(request) = client.receive() {
+            return Some(request);
+        }
+    }
+    peer.shutdown(Shutdown::Write).ok()?;
+    client.receive()
+}
+
 /// Removes the socket file of a server that does not answer any more.
 fn clear_stale(path: &Path) -> io::Result<()> {
     let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };

@@ -4,15 +4,15 @@
 //! compared while they are read, escapes resolved, so `"\u0074ype"` is `"type"`.
 
 /// Arrays and objects within each other. Each level is a call, and the stack of a worker is small.
-pub(super) const DEPTH: usize = 32;
+pub(crate) const DEPTH: usize = 32;
 
 /// The text is not valid JSON, or nested deeper than [`DEPTH`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Invalid;
+pub(crate) struct Invalid;
 
 /// True when `text` is an object whose member `name` is the string `wanted`, both in ASCII. Of several members
 /// of that name the last one counts, as nearly everywhere (RFC 8259, section 4).
-pub(super) fn says(text: &[u8], name: &str, wanted: &str) -> Result<bool, Invalid> {
+pub(crate) fn says(text: &[u8], name: &str, wanted: &str) -> Result<bool, Invalid> {
     debug_assert!(name.is_ascii() && wanted.is_ascii());
     std::str::from_utf8(text).map_err(|_| Invalid)?;
     let mut scan = Scan { rest: text };

@@ -3,7 +3,7 @@
 mod bulletin;
 mod command;
 mod echo;
-mod json;
+pub(crate) mod json;
 mod kv;
 mod time;
 mod upper;

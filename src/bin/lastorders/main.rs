@@ -1,5 +1,6 @@
 //! The daemon: reads its options, puts a server together, and reports. Everything else is the library's.
 
+#![cfg_attr(fuzzing, no_main, allow(dead_code))]
 #![deny(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -8,6 +9,9 @@ mod background;
 mod client;
 mod console;
 mod control;
+#[cfg(fuzzing)]
+#[path = "../../../fuzz/fuzz_targets/daemon.rs"]
+mod fuzz;
 mod logging;
 mod options;
 mod pid_file;

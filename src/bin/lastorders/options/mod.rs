@@ -71,12 +71,20 @@ pub const UDP_SERVICES: &str = "time";
 
 const COMMANDS: &str = "serve, client, control or send";
 
-/// Reads the whole command line.
+/// Reads the whole command line, and the environment.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
+    parse_with(args, |name| std::env::var_os(name))
+}
+
+/// Reads the whole command line, and an environment.
+pub fn parse_with(
+    args: impl IntoIterator<Item = OsString>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Command, Failure> {
     let mut parser = lexopt::Parser::from_iter(args);
     let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders --help`"));
     match parser.next().map_err(|error| usage(error.to_string()))? {
-        Some(Arg::Value(word)) if word == "serve" => parse_serve(parser),
+        Some(Arg::Value(word)) if word == "serve" => parse_serve(parser, variable),
         Some(Arg::Value(word)) if word == "client" => client::parse(parser),
         Some(Arg::Value(word)) if word == "control" => control::parse(parser),
         Some(Arg::Value(word)) if word == "send" => send::parse(parser),
@@ -90,7 +98,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failur
     }
 }
 
-fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
+fn parse_serve(mut parser: lexopt::Parser, variable: impl Fn(&str) -> Option<OsString>) -> Result<Command, Failure> {
     let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders serve --help`"));
     let mut given: Vec<(&Opt, String)> = Vec::new();
     while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
@@ -136,9 +144,9 @@ fn parse_serve(mut parser: lexopt::Parser) -> Result<Command, Failure> {
     }
     // The command line wins over the environment.
     for option in OPTIONS.iter().filter(|option| given.iter().all(|(other, _)| other.name != option.name)) {
-        let variable = format!("LASTORDERS_{}", option.name.to_ascii_uppercase().replace('-', "_"));
-        if let Some(text) = std::env::var_os(&variable) {
-            set(option, &variable, &text.to_string_lossy())?;
+        let name = format!("LASTORDERS_{}", option.name.to_ascii_uppercase().replace('-', "_"));
+        if let Some(text) = variable(&name) {
+            set(option, &name, &text.to_string_lossy())?;
         }
     }
     // Read before anything forks: both are for the process of this number.
