@@ -1,7 +1,7 @@
 # What a person can do here. Plain `make` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint doc scripts model mutants repeat stampede soak bench bench-quick bench-check \
-	bench-build micro instructions cross-build qemu-test board-test size ci clean
+.PHONY: help run test check fmt lint doc scripts model mutants repeat stampede moments soak fuzz tsan miri bench \
+	bench-quick bench-check bench-build micro instructions cross-build qemu-test board-test size ci clean
 
 CARGO ?= cargo
 ARGS ?= --tcp echo=127.0.0.1:9999
@@ -72,6 +72,18 @@ bench-check: ## format, lints and tests of the benchmarks, which are a package o
 bench-build:
 	$(CARGO) build --release --locked
 	$(CARGO) build --release --locked --manifest-path benches/Cargo.toml
+
+moments: ## SIGTERM at 200 random moments of start-up and shutdown (LASTORDERS_SEED=N for others)
+	LASTORDERS_MOMENTS=200 $(CARGO) test --locked --test suite -- storms::a_signal_to_stop_is_heard --nocapture
+
+fuzz: ## feed every parser what a fuzzer grows, a minute each (SECONDS_EACH=600); needs nightly, cargo-fuzz
+	tools/nightly.sh fuzz
+
+tsan: ## the unit tests and the suite under ThreadSanitizer; needs nightly
+	tools/nightly.sh tsan
+
+miri: ## the pure parts under Miri; needs nightly
+	tools/nightly.sh miri
 
 cross-build: ## build the daemon for armv7 and aarch64 with Debian's cross compilers
 	tools/cross-build.sh

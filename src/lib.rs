@@ -81,7 +81,7 @@ mod engine;
 mod error;
 mod fmt;
 mod fork;
-#[cfg(any(test, fuzzing))]
+#[cfg(all(any(test, fuzzing), not(loom)))]
 #[doc(hidden)]
 pub mod invariants;
 pub mod localtime;

@@ -337,7 +337,7 @@ fn what_cannot_be_logged_to_is_said_at_start() {
     });
 }
 
-/// With `--syslog`, a datagram for each line, as facility daemon and with the level.
+/// With `--syslog`, a datagram for each line, as facility daemon and with the level; what looks like a format is text.
 #[test]
 fn lines_go_to_the_system_log() {
     guard(|| {
@@ -345,8 +345,11 @@ fn lines_go_to_the_system_log() {
             return eprintln!("skipped: /dev/log is not ours to make");
         };
         system.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut daemon = Daemon::echo(&["--syslog"]);
+        let mut daemon = Daemon::echo(&["--syslog", "--multicast", "239.1.1.3:0", "--interface", "lo"]);
         visits(daemon.address(), 1);
+        let group = lastorders::Group::new(daemon.addresses[1], "lo".parse().ok()).unwrap();
+        group.send(b"%n%s%99999d", 0).unwrap();
+        daemon.wait_for("Received: %n%s%99999d from");
         daemon.signal(Signal::SIGUSR1);
         stop(&mut daemon);
         let mut heard = vec![];
