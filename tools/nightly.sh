@@ -44,7 +44,8 @@ fuzz() {
 tsan() {
     need_component rust-src
     export RUSTFLAGS=-Zsanitizer=thread CARGO_TARGET_DIR=target/tsan
-    export TSAN_OPTIONS="halt_on_error=1 ${TSAN_OPTIONS:-}"
+    # Symbolizing a backtrace takes a minute of a test whose panic is on purpose.
+    export RUST_BACKTRACE=0 TSAN_OPTIONS="halt_on_error=1 ${TSAN_OPTIONS:-}"
     nightly test --locked -Zbuild-std --target "$HOST" --lib
     # shellcheck disable=SC2086
     nightly test --locked -Zbuild-std --target "$HOST" --test suite -- ${TSAN_TESTS:-}

@@ -318,6 +318,20 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_the_same_however_it_arrives() {
+        let line = [&b"status"[..], &[b' '; CONTROL_REQUEST - 6], b"\n"].concat();
+        let more = [b'x'; 2 * CONTROL_REQUEST];
+        for pieces in [vec![&line[..], &more], vec![&line[..3], &line[3..], &more], vec![&line[..100], &more[..0]]] {
+            let whole = heard([pieces.concat().as_slice()].into_iter());
+            assert_eq!(whole, Some(Ok(Ask::Status(Form::Lines))));
+            assert_eq!(heard(pieces.into_iter()), whole);
+        }
+        let joined = [&line[3..], &more].concat();
+        assert_eq!(heard([&line[..3], &joined].into_iter()), Some(Ok(Ask::Status(Form::Lines))), "one piece too many");
+        assert_eq!(heard([&more[..], &more].into_iter()), Some(Err(Refusal::TooLong)));
+    }
+
+    #[test]
     fn the_greatest_counters_fit() {
         let mut stats = Stats::default();
         (stats.accepted, stats.served) = (u64::MAX, u64::MAX);

@@ -37,19 +37,25 @@ fn a_storm_of_signals_is_no_reason_to_stop() {
 /// change nothing, and the exit code is that of a server that stopped as asked.
 #[test]
 fn a_storm_of_signals_to_stop_ends_cleanly() {
-    guard(|| {
-        for fork in [&["--grace", "50"][..], &["--grace", "50", "--fork"]] {
-            let mut daemon = Daemon::echo(fork);
-            let mut client = Client::greeted(daemon.address());
-            let stopping = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
-            for round in 0..1_000 {
-                // Its process entry stays until it is waited for, so this never meets a stranger.
-                daemon.signal(stopping[round % 4]);
-            }
-            daemon.wait_ok();
-            client.expect_gone();
-        }
-    });
+    guard(|| stop_in_a_storm(&["--grace", "50"]));
+}
+
+/// The same with a process for the client.
+#[test]
+fn a_forking_server_ends_cleanly_in_a_storm() {
+    guard(|| stop_in_a_storm(&["--grace", "50", "--fork"]));
+}
+
+fn stop_in_a_storm(args: &[&str]) {
+    let mut daemon = Daemon::echo(args);
+    let mut client = Client::greeted(daemon.address());
+    let stopping = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
+    for round in 0..1_000 {
+        // Its process entry stays until it is waited for, so this never meets a stranger.
+        daemon.signal(stopping[round % 4]);
+    }
+    daemon.wait_ok();
+    client.expect_gone();
 }
 
 /// SIGTERM at random moments from the start of the process to the end of its shutdown: it ends with 0, or, before
