@@ -11,7 +11,8 @@ mod talk;
 
 use std::io;
 
-use crate::config::{CONTROL_REQUEST, MAX_TIMEOUT};
+use crate::activation::names;
+use crate::config::{CONTROL_REQUEST, LISTENERS, MAX_TIMEOUT};
 use crate::server::control::{Ask, heard};
 use crate::service::{Flow, Lines, Reply};
 use crate::services::{Command, Kv, UpperLines, json};
@@ -103,6 +104,28 @@ pub fn control(case: &Case<'_>) {
     }
 }
 
+/// Variables of a supervisor are read as sd_listen_fds(3) has it, or refused in one harmless line. The four parts are
+/// the process they are for, and the variables, which are unset where a part is missing.
+pub fn activation(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut parts = text.split('\n');
+    let own = parts.next().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let (pid, count, list) = (parts.next(), parts.next(), parts.next());
+    match names(own, pid, count, list) {
+        Ok(names) if names.is_empty() => {}
+        Ok(names) => {
+            assert_eq!(pid.unwrap().parse(), Ok(own));
+            assert_eq!(count.unwrap().parse(), Ok(names.len()));
+            assert!(names.len() <= LISTENERS);
+            assert!(list.is_none_or(|list| list == names.join(":")));
+        }
+        Err(error) => {
+            let text = error.to_string();
+            assert!(text.contains("LISTEN_") && !text.contains(char::is_control), "{text:?}");
+        }
+    }
+}
+
 #[track_caller]
 fn same(told: &[u8], expected: &[u8]) {
     assert!(
@@ -182,6 +205,11 @@ mod tests {
         }
 
         #[test]
+        fn variables_are_read_or_refused(parts in vec("[0-9]{1,2}|[ -~]{0,8}|echo(:time){0,3}|\\PC{0,4}", 0..5)) {
+            activation(parts.join("\n").as_bytes());
+        }
+
+        #[test]
         fn json_is_told_from_what_is_not(value in json_text(), cut in any::<prop::sample::Index>()) {
             assert_eq!(json(value.as_bytes()), Some(false), "{value}");
             let request = format!("{{\"a\":{value}, \"type\" : \"time\"}}");
@@ -213,6 +241,11 @@ mod tests {
                 continue;
             };
             cases.for_each(|case| holds(&Case::new(&std::fs::read(case.unwrap().path()).unwrap())));
+        }
+        for (target, holds) in [("activation", activation as fn(&[u8])), ("json", |text| _ = json(text))] {
+            let folder = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+            let cases = std::fs::read_dir(&folder).into_iter().flatten();
+            cases.for_each(|case| holds(&std::fs::read(case.unwrap().path()).unwrap()));
         }
     }
 }
