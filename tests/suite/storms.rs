@@ -64,7 +64,7 @@ fn stop_in_a_storm(args: &[&str]) {
 #[test]
 fn a_signal_to_stop_is_heard_at_every_moment() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
-    let (moments, mut seed) = (number("LASTORDERS_MOMENTS").unwrap_or(24), number("LASTORDERS_SEED").unwrap_or(1));
+    let (moments, mut seed) = (number("LASTORDERS_MOMENTS").unwrap_or(40), number("LASTORDERS_SEED").unwrap_or(1));
     println!("{moments} moments, seed {seed}");
     // A guard for each: there may be many.
     for moment in 0..moments {
@@ -75,10 +75,11 @@ fn a_signal_to_stop_is_heard_at_every_moment() {
 }
 
 fn one_moment(moment: u64, random: u64) {
-    let control = std::env::temp_dir().join(format!("lastorders-moment-{}.sock", std::process::id()));
+    let file = |kind: &str| std::env::temp_dir().join(format!("lastorders-moment-{}.{kind}", std::process::id()));
+    let (control, pid) = (file("sock"), file("pid"));
     let mut program = command();
     program.args(["serve", "--tcp", "echo=127.0.0.1:0", "--udp", "time=127.0.0.1:0", "--grace", "50"]);
-    program.arg("--control").arg(&control);
+    program.arg("--control").arg(&control).arg("--pid-file").arg(&pid);
     let start = Instant::now();
     let mut daemon = Daemon::spawn(&mut program);
     let mut clients = vec![];
@@ -106,6 +107,8 @@ fn one_moment(moment: u64, random: u64) {
     let signalled = [(None, Some(Signal::SIGTERM as i32)), (None, Some(Signal::SIGINT as i32))];
     let heard = daemon.log.iter().any(|line| line.contains("Server started"));
     assert!(ended == (Some(0), None) || signalled.contains(&ended) && !heard, "{moment}: {status}: {:#?}", daemon.log);
-    assert!(!control.exists(), "{moment}: the control socket is left: {:#?}", daemon.log);
+    for file in [control, pid] {
+        assert!(!file.exists(), "{moment}: {} is left: {:#?}", file.display(), daemon.log);
+    }
     assert!(start.elapsed() < Duration::from_secs(20), "{moment}: nobody has to be waited for");
 }
