@@ -178,7 +178,11 @@ mod tests {
 
     fn few() -> ProptestConfig {
         // No file of failures: those that matter become cases of the corpus.
-        ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() }
+        ProptestConfig {
+            cases: if cfg!(miri) { 3 } else { 500 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        }
     }
 
     proptest! {
