@@ -29,7 +29,7 @@ fuzz_target!(|data: &[u8]| {
             let (mut joined, mut rest) = (vec![], args());
             while let Some(word) = rest.next() {
                 let text = word.to_string_lossy();
-                let flags = ["--fork", "--syslog", "--console", "--check"];
+                let flags = ["--", "--fork", "--syslog", "--console", "--daemon", "--freebind", "--check"];
                 if text.starts_with("--") && !text.contains('=') && !flags.contains(&&*text) {
                     let value = rest.next().unwrap_or_default();
                     joined.push([word.clone(), "=".into(), value].into_iter().collect());
