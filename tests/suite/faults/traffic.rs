@@ -20,12 +20,12 @@ enum Fate {
     ServedLater,
     /// The kernel has taken the first three bytes.
     Rest,
-    /// It has its answer, and is closed; the counter says why, and the log if there is a text.
-    ServedAndClosed(&'static str, &'static str),
-    /// It is closed.
+    /// It is new, and closed; the counter and the log say why.
+    Refused(&'static str, &'static str),
+    /// It is closed; the counter and the log say why.
     Closed(&'static str, &'static str),
 }
-use Fate::{Closed, Rest, Served, ServedAndClosed, ServedLater};
+use Fate::{Closed, Refused, Rest, Served, ServedLater};
 
 const FAULTS: &[(&str, &str, Fate)] = &[
     ("recvfrom", "error=EINTR:when=1..5", Served),
@@ -41,8 +41,8 @@ const FAULTS: &[(&str, &str, Fate)] = &[
     ("sendto", "error=EPIPE:when=1", Closed("pipes", "pipe broken")),
     ("sendto", "error=ENOBUFS:when=1", Closed("errors", "No buffer space available")),
     ("?epoll_wait,?epoll_pwait", "error=EINTR:when=1..50", Served),
-    ("epoll_ctl", "error=ENOSPC:when=1", ServedAndClosed("errors", "No space left on device")),
-    ("epoll_ctl", "error=ENOMEM:when=1", ServedAndClosed("errors", "Cannot allocate memory")),
+    ("epoll_ctl", "error=ENOSPC:when=1", Refused("errors", "No space left on device")),
+    ("epoll_ctl", "error=ENOMEM:when=1", Refused("errors", "Cannot allocate memory")),
 ];
 
 /// Each fault costs at most the connection that it hits, which is counted under its cause and told of; the other
@@ -56,7 +56,7 @@ fn a_call_that_fails_costs_its_connection_at_most() {
         let mut patient = Patient::start(1, &[]);
         for (call, fault, fate) in FAULTS {
             let mut other = Client::greeted(patient.address());
-            let is_new = matches!(fate, ServedAndClosed(..));
+            let is_new = matches!(fate, Refused(..));
             let known = (!is_new).then(|| Client::greeted(patient.address()));
             let before = patient.figures();
             let mut tracer = Tracer::inject(patient.pid(), call, fault, None);
@@ -71,19 +71,14 @@ fn a_call_that_fails_costs_its_connection_at_most() {
                     hit.expect("hello world!");
                 }
                 Rest => hit.expect("lo world"),
-                ServedAndClosed(_, text) => {
-                    hit.expect("hello world");
-                    hit.expect_gone();
-                    patient.daemon.wait_for(text);
-                }
-                Closed(_, text) => {
+                Refused(_, text) | Closed(_, text) => {
                     hit.expect_gone();
                     patient.daemon.wait_for(text);
                 }
             }
             drop(tracer);
             other.echo(b"served by the same worker");
-            if let Closed(counter, _) | ServedAndClosed(counter, _) = fate {
+            if let Closed(counter, _) | Refused(counter, _) = fate {
                 assert_eq!(patient.figures().of(counter) - before.of(counter), 1, "{call} {fault}");
             } else {
                 hit.echo(b"and again");
