@@ -127,8 +127,9 @@ pub trait Service: Send + Sync + 'static {
     fn close(&self, _session: Self::Session, _reason: &CloseReason) {}
 
     /// True promises that no call of this service ever waits: for a disk, for a lock that is held for long, for
-    /// another server. Where all services of a server promise it, the worker that found a request answers it
-    /// before anybody is woken to take its place, which saves a wake-up for most requests.
+    /// another server. Then [`open`](Service::open) runs on the accept loop; and where all services of a server
+    /// promise it, the worker that found a request answers it before anybody is woken to take its place. Each of
+    /// the two saves a wake-up.
     fn is_prompt(&self) -> bool {
         false
     }
