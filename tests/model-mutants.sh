@@ -35,11 +35,12 @@ mutant "an edge on an owned slot takes it" $state "OWNED => (NOTIFIED, Edge::Not
 mutant "letting go ignores the edge" $state "                Release::Again" "                self.0.store(PARKED, Ordering::Release); Release::Parked"
 mutant "letting go does not acquire what the edge published" $state \
     "self.0.swap(OWNED, Ordering::AcqRel);" "self.0.store(OWNED, Ordering::Relaxed);"
-mutant "the vacant lead wakes nobody" $queue "!self.ready.is_empty() || !(self.led || prompt)" "!self.ready.is_empty()"
-mutant "left-over work wakes nobody" $queue "!self.ready.is_empty() || !(self.led || prompt)" "!(self.led || prompt)"
+mutant "the vacant lead wakes nobody" $queue "!self.ready.is_empty() || !(self.led || self.paused)" "!self.ready.is_empty()"
+mutant "left-over work wakes nobody" $queue "!self.ready.is_empty() || !(self.led || self.paused)" "!(self.led || self.paused)"
 mutant "a woken worker does not say that it is awake" $queue "            inner.waking = false;" ""
 mutant "a lone leader is not kicked for work" $queue \
     "inner.asleep == 0 && inner.led && !inner.kicked" "false"
+mutant "nobody leads again after a pause" $queue "inner.paused = false;" ""
 mutant "the leader is not kicked for the stop" $queue "let kick_leader = inner.led;" "let kick_leader = false;"
 mutant "the stop wakes one sleeper only" $queue "self.available.notify_all();" "self.available.notify_one();"
 mutant "the leader keeps the lead" $queue "(inner.led, inner.kicked) = (false, false);

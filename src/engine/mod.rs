@@ -249,15 +249,19 @@ impl Engine {
 
     /// Acts on a connection that the accept loop owns, and lets go of it.
     fn with_owned(&self, token: Token, act: impl FnOnce(&Slot, &mut Connection) -> Outcome) {
+        if self.own(token, act) {
+            self.follow_up(self.queue.push(token));
+        }
+    }
+
+    /// Acts on a connection that the accept loop owns. True when there is more to do, and the slot still owned.
+    fn own(&self, token: Token, act: impl FnOnce(&Slot, &mut Connection) -> Outcome) -> bool {
         let slot = self.slots.get(token);
         let outcome = act(slot, &mut self.slots.hold(token));
-        let more = match outcome {
+        match outcome {
             Outcome::Closed => false,
             Outcome::Yield => true,
             Outcome::Park => slot.state.release() == Release::Again,
-        };
-        if more {
-            self.follow_up(self.queue.push(token));
         }
     }
 
@@ -305,12 +309,20 @@ impl Engine {
     /// others.
     pub(crate) fn start_draining(&self) {
         self.context.start_draining();
+        // Clients leave as soon as they have the notice: whoever waits at the poller would wake for each of them, and
+        // take the processor from the notices of the others.
+        self.follow_up(self.queue.pause());
         for (token, slot) in self.slots.iter() {
-            if slot.state.edge() == Edge::Claimed {
-                self.with_owned(token, |slot, connection| self.drain(token, slot, connection));
+            let announce = |slot: &Slot, connection: &mut Connection| {
+                let progress = self.driver.announce(slot.place(token, self.own_tally()), connection);
+                self.settle(token, slot, connection, progress)
+            };
+            if slot.state.edge() == Edge::Claimed && self.own(token, announce) {
+                self.queue.put(token);
             }
         }
-        // The workers may all be busy for as long as the grace time lasts: who is queued hears it from here.
+        // The workers may all be busy for as long as the grace time lasts: who is queued hears it from here, and who
+        // has heard it is closed from here.
         for _ in 0..self.queue.lengths().0 {
             let Some(token) = self.queue.take() else { break };
             match self.ports.at(token) {
@@ -319,6 +331,7 @@ impl Engine {
                 None => self.with_owned(token, |slot, connection| self.drain(token, slot, connection)),
             }
         }
+        self.queue.resume();
     }
 
     fn drain(&self, token: Token, slot: &Slot, connection: &mut Connection) -> Outcome {

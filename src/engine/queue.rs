@@ -33,6 +33,8 @@ struct Inner {
     ready: Box<Deque<Token, READY>>,
     /// True while a worker has the lead.
     led: bool,
+    /// True while nobody may take the lead.
+    paused: bool,
     /// True when the leader was asked to come back, so that it is asked once only.
     kicked: bool,
     /// Workers asleep here.
@@ -88,7 +90,7 @@ impl Inner {
 
     /// Claims the right to wake one follower, when there is something for it and none is on its way.
     fn wakes_one(&mut self, prompt: bool) -> bool {
-        let wanted = if prompt { self.ready.len() > FEW } else { !self.ready.is_empty() || !self.led };
+        let wanted = if prompt { self.ready.len() > FEW } else { !self.ready.is_empty() || !(self.led || self.paused) };
         let wakes = wanted && self.asleep > 0 && !self.waking;
         self.waking |= wakes;
         wakes
@@ -100,6 +102,7 @@ impl Queue {
         let inner = Inner {
             ready: Box::new(Deque::new()),
             led: false,
+            paused: false,
             kicked: false,
             asleep: 0,
             waking: false,
@@ -127,7 +130,7 @@ impl Queue {
             if inner.stopped {
                 return (Job::Stop, Then::default());
             }
-            if !inner.led && (inner.ready.is_empty() || inner.since_glance >= GLANCE_EVERY) {
+            if !(inner.led || inner.paused) && (inner.ready.is_empty() || inner.since_glance >= GLANCE_EVERY) {
                 (inner.led, inner.since_glance) = (true, 0);
                 let job = if inner.ready.is_empty() { Job::Lead } else { Job::Glance };
                 return (job, self.leave(inner));
@@ -171,12 +174,37 @@ impl Queue {
         Then { kick_leader, tell_accept_loop: false }
     }
 
+    /// Queues a slot that the caller itself will [`take`](Queue::take): nobody is woken for it.
+    pub(super) fn put(&self, token: Token) {
+        lock(&self.inner).push(token);
+    }
+
     /// True when one more accepted socket may wait. If not, the accept loop is told when there is room.
     pub(super) fn has_room(&self) -> bool {
         let mut inner = lock(&self.inner);
         let room = inner.ready.len() < self.limit;
         inner.room_wanted = !room;
         room
+    }
+
+    /// Calls the leader away from the poller, and lets nobody take its place. Returns whether it must be kicked.
+    pub(super) fn pause(&self) -> Then {
+        let mut inner = lock(&self.inner);
+        inner.paused = true;
+        let kick_leader = inner.led && !inner.kicked;
+        inner.kicked |= kick_leader;
+        Then { kick_leader, tell_accept_loop: false }
+    }
+
+    /// Lets somebody lead again.
+    pub(super) fn resume(&self) {
+        let mut inner = lock(&self.inner);
+        inner.paused = false;
+        let wakes = inner.wakes_one(false);
+        drop(inner);
+        if wakes {
+            self.available.notify_one();
+        }
     }
 
     /// Tells all workers to come home. Returns whether the leader must be kicked.

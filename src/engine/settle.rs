@@ -61,8 +61,8 @@ impl Engine {
         if self.slots.give_back(token) || share_wanted {
             self.wake_accept_loop();
         }
-        if self.context.is_draining() {
-            // It may have been the last one.
+        if self.context.is_draining() && self.slots.open() == 0 {
+            // It was the last one.
             self.wake_accept_loop();
         }
     }

@@ -85,8 +85,19 @@ impl Driver {
         greeted.map_or_else(Progress::Over, |_| Progress::Waiting)
     }
 
-    /// Gives an owned client its notice, unless something of it is still to be answered: then its next turn does.
+    /// Gives an owned client its notice, and begins to close.
     pub(crate) fn drain(&self, place: Place<'_>, connection: &mut Connection) -> Progress {
+        match self.announce(place, connection) {
+            Progress::More if connection.notified && matches!(connection.stage, Stage::Closing(_)) => {
+                self.steps(place, connection)
+            }
+            progress => progress,
+        }
+    }
+
+    /// Gives an owned client its notice, unless something of it is still to be answered: then its next turn does.
+    /// The end of the connection costs more than the notice, and is left to the turn after this.
+    pub(crate) fn announce(&self, place: Place<'_>, connection: &mut Connection) -> Progress {
         match connection.stage {
             _ if connection.notified => return Progress::More,
             Stage::New | Stage::Serving => {}
@@ -105,20 +116,20 @@ impl Driver {
             }
             Err(error) => Err(error.into()),
         };
-        self.after_notice(place, connection, told)
+        match told.and_then(|()| Ok(connection.flush()?)) {
+            // Its time has not come: a reply has just been sent.
+            Ok(_) if !connection.notified => Progress::Waiting,
+            Ok(_) => Progress::More,
+            Err(reason) => Progress::Over(reason),
+        }
     }
 
     /// Gives a client that came after the shutdown began its notice, and nothing else.
     pub(crate) fn tell(&self, place: Place<'_>, connection: &mut Connection) -> Progress {
         connection.stage = Stage::Serving;
-        let told = self.notify(place, connection);
-        self.after_notice(place, connection, told)
-    }
-
-    fn after_notice(&self, place: Place<'_>, connection: &mut Connection, told: Result<(), CloseReason>) -> Progress {
-        match told {
+        match self.notify(place, connection) {
             // The service keeps it: what it does next is its next turn's.
-            Ok(()) if matches!(connection.stage, Stage::Serving) && connection.notified => Progress::More,
+            Ok(()) if matches!(connection.stage, Stage::Serving) => Progress::More,
             Ok(()) => self.steps(place, connection),
             Err(reason) => Progress::Over(reason),
         }

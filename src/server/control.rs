@@ -298,7 +298,7 @@ pub(crate) fn status(stats: &Stats, form: Form) -> Answer {
     text(format_args!("{}", Status(stats, form)))
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -248,6 +248,40 @@ fn a_vacant_lead_is_taken_up_again() {
     });
 }
 
+/// A pause calls away whoever leads, or is about to: once it is over, somebody leads again, and finds the edge that came
+/// meanwhile or comes then.
+#[test]
+fn somebody_leads_again_after_a_pause() {
+    both_ways(2, |prompt| {
+        let queue = Arc::new(Queue::new(4, prompt));
+        let poller = Arc::new(Poller::new());
+        let done = Arc::new((Mutex::new(false), Condvar::new()));
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                let (queue, poller, done) = (queue.clone(), poller.clone(), done.clone());
+                thread::spawn(move || {
+                    work(&queue, &poller, |_| {
+                        *lock(&done.0) = true;
+                        done.1.notify_all();
+                    })
+                })
+            })
+            .collect();
+        if queue.pause().kick_leader {
+            poller.kick();
+        }
+        poller.report(1);
+        queue.resume();
+        await_done(&done);
+        if queue.stop().kick_leader {
+            poller.kick();
+        }
+        for worker in workers {
+            worker.join().unwrap();
+        }
+    });
+}
+
 fn one_way(preemptions: usize, explore: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(preemptions);
