@@ -35,3 +35,4 @@ mod udp;
 mod user;
 mod vanished;
 mod vitals;
+mod watchdog;
