@@ -94,7 +94,7 @@ fn ask_the_rest(
     eprintln!("memory");
     let memory = memory::measure(installed, effort.rounds.div_ceil(2));
     eprintln!("notices");
-    let notices = Some(notices::measure(effort.rounds)?);
+    let notices = Some(notices::measure(effort.rounds.max(5))?);
     let mut counts = Vec::new();
     if !options.quick && instructions::is_possible() {
         for counted in instructions::ALL {
@@ -115,7 +115,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
         match word {
             Long("quick") => {
                 options.quick = true;
-                options.effort = Effort { rounds: 2, time: Duration::from_millis(200) };
+                options.effort = Effort { rounds: 1, time: Duration::from_millis(400) };
             }
             Long("rounds") => options.effort.rounds = words.value()?.parse()?,
             Long("seconds") => options.effort.time = Duration::from_secs_f64(words.value()?.parse()?),

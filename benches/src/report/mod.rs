@@ -44,7 +44,7 @@ impl Results {
             growth::table("workers", &curves::WORKERS, &self.by_workers),
         ];
         if let Some(notices) = &self.notices {
-            parts.push(format!("## Last orders\n\nMilliseconds from SIGTERM, with {CLIENTS} idle clients that leave when they have the notice:\n"));
+            parts.push(format!("## Last orders\n\nMilliseconds from SIGTERM, with {CLIENTS} idle clients that leave when all of them have the notice:\n"));
             parts.push(last_orders(notices));
         }
         if !self.instructions.is_empty() {
