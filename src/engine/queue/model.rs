@@ -59,32 +59,91 @@ fn work(queue: &Queue, poller: &Poller, serve: impl Fn(Token)) {
     }
 }
 
+/// Workers on a queue and a poller.
+struct Pool {
+    queue: Arc<Queue>,
+    poller: Arc<Poller>,
+    workers: Vec<thread::JoinHandle<()>>,
+}
+
+impl Pool {
+    fn start(count: usize, prompt: bool, serve: impl Fn(Token) + Clone + 'static) -> Pool {
+        let (queue, poller) = (Arc::new(Queue::new(4, prompt)), Arc::new(Poller::new()));
+        let workers = (0..count)
+            .map(|_| {
+                let (queue, poller, serve) = (queue.clone(), poller.clone(), serve.clone());
+                thread::spawn(move || work(&queue, &poller, serve))
+            })
+            .collect();
+        Pool { queue, poller, workers }
+    }
+
+    /// Does what an operation on the queue asks for.
+    fn follow_up(&self, then: Then) {
+        if then.kick_leader {
+            self.poller.kick();
+        }
+    }
+
+    fn push(&self, token: Token) {
+        self.follow_up(self.queue.push(token));
+    }
+
+    /// Stops the queue, and waits until everybody has come home.
+    fn stop(&mut self) {
+        self.follow_up(self.queue.stop());
+        for worker in self.workers.drain(..) {
+            worker.join().unwrap();
+        }
+    }
+}
+
+/// Something that a worker does and somebody waits for.
+#[derive(Clone)]
+struct Deed(Arc<(Mutex<bool>, Condvar)>);
+
+impl Deed {
+    fn new() -> Deed {
+        Deed(Arc::new((Mutex::new(false), Condvar::new())))
+    }
+
+    fn accomplish(&self) {
+        *lock(&self.0.0) = true;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let mut done = lock(&self.0.0);
+        while !*done {
+            done = self.0.1.wait(done).unwrap();
+        }
+    }
+
+    fn forget(&self) {
+        *lock(&self.0.0) = false;
+    }
+}
+
+/// A pool whose every job is the deed.
+fn pool_with_deed(count: usize, prompt: bool) -> (Pool, Deed) {
+    let deed = Deed::new();
+    let doer = deed.clone();
+    (Pool::start(count, prompt, move |_| doer.accomplish()), deed)
+}
+
 /// Two workers, one socket from the accept loop and one edge at the poller, then the stop: a lost wake-up
 /// would leave a thread asleep for ever, which loom reports as a deadlock.
 #[test]
 fn every_job_is_served_and_everybody_comes_home() {
     both_ways(3, |prompt| {
-        let queue = Arc::new(Queue::new(4, prompt));
-        let poller = Arc::new(Poller::new());
         let served = Arc::new(AtomicUsize::new(0));
-        let workers: Vec<_> = (0..2)
-            .map(|_| {
-                let (queue, poller, served) = (queue.clone(), poller.clone(), served.clone());
-                thread::spawn(move || work(&queue, &poller, |_| add_one(&served)))
-            })
-            .collect();
-        poller.report(1);
-        if queue.push(2).kick_leader {
-            poller.kick();
-        }
-        if queue.stop().kick_leader {
-            poller.kick();
-        }
-        for worker in workers {
-            worker.join().unwrap();
-        }
-        let mut left = poller.glance().len();
-        while queue.take().is_some() {
+        let count = served.clone();
+        let mut pool = Pool::start(2, prompt, move |_| add_one(&count));
+        pool.poller.report(1);
+        pool.push(2);
+        pool.stop();
+        let mut left = pool.poller.glance().len();
+        while pool.queue.take().is_some() {
             left += 1;
         }
         assert_eq!(served.load(Ordering::Relaxed) + left, 2, "a job was lost or served twice");
@@ -96,31 +155,27 @@ fn every_job_is_served_and_everybody_comes_home() {
 #[test]
 fn work_from_outside_reaches_a_lone_leader() {
     both_ways(3, |prompt| {
-        let queue = Arc::new(Queue::new(4, prompt));
-        let poller = Arc::new(Poller::new());
-        let served = Arc::new(AtomicUsize::new(0));
-        let worker = {
-            let (queue, poller, served) = (queue.clone(), poller.clone(), served.clone());
-            thread::spawn(move || {
-                let mut leads = false;
-                while served.load(Ordering::Relaxed) < 2 {
-                    let bring = if leads { Bring::Ready(&[]) } else { Bring::Nothing };
-                    leads = false;
-                    match queue.next(bring).0 {
-                        Job::Serve(_) => add_one(&served),
-                        Job::Lead => leads = poller.wait().is_empty(),
-                        Job::Glance => leads = true,
-                        Job::Stop => return,
-                    }
+        let mut pool = Pool::start(0, prompt, |_| {});
+        let (queue, poller) = (pool.queue.clone(), pool.poller.clone());
+        pool.workers.push(thread::spawn(move || {
+            let (mut leads, mut served) = (false, 0);
+            while served < 2 {
+                let bring = if leads { Bring::Ready(&[]) } else { Bring::Nothing };
+                leads = false;
+                match queue.next(bring).0 {
+                    Job::Serve(_) => served += 1,
+                    Job::Lead => leads = poller.wait().is_empty(),
+                    Job::Glance => leads = true,
+                    Job::Stop => return,
                 }
-            })
-        };
-        for token in [1, 2] {
-            if queue.push(token).kick_leader {
-                poller.kick();
             }
+        }));
+        pool.push(1);
+        pool.push(2);
+        // Not stopped: it comes home when it has served both.
+        for worker in pool.workers.drain(..) {
+            worker.join().unwrap();
         }
-        worker.join().unwrap();
     });
 }
 
@@ -129,33 +184,16 @@ fn work_from_outside_reaches_a_lone_leader() {
 #[test]
 fn the_lead_is_passed_on_before_serving() {
     one_way(3, || {
-        let prompt = false;
-        let queue = Arc::new(Queue::new(4, prompt));
-        let poller = Arc::new(Poller::new());
-        let done = Arc::new((Mutex::new(false), Condvar::new()));
-        let workers: Vec<_> = (0..2)
-            .map(|_| {
-                let (queue, poller, done) = (queue.clone(), poller.clone(), done.clone());
-                thread::spawn(move || {
-                    work(&queue, &poller, |token| match token {
-                        1 => await_done(&done),
-                        _ => {
-                            *lock(&done.0) = true;
-                            done.1.notify_all();
-                        }
-                    })
-                })
-            })
-            .collect();
-        poller.report(1);
-        poller.report(2);
-        await_done(&done);
-        if queue.stop().kick_leader {
-            poller.kick();
-        }
-        for worker in workers {
-            worker.join().unwrap();
-        }
+        let deed = Deed::new();
+        let doer = deed.clone();
+        let mut pool = Pool::start(2, false, move |token| match token {
+            1 => doer.wait(),
+            _ => doer.accomplish(),
+        });
+        pool.poller.report(1);
+        pool.poller.report(2);
+        deed.wait();
+        pool.stop();
     });
 }
 
@@ -164,55 +202,20 @@ fn the_lead_is_passed_on_before_serving() {
 #[test]
 fn work_from_outside_wakes_a_follower_every_time() {
     both_ways(2, |prompt| {
-        let queue = Arc::new(Queue::new(4, prompt));
-        let poller = Arc::new(Poller::new());
-        let done = Arc::new((Mutex::new(false), Condvar::new()));
-        let workers: Vec<_> = (0..2)
-            .map(|_| {
-                let (queue, poller, done) = (queue.clone(), poller.clone(), done.clone());
-                thread::spawn(move || {
-                    work(&queue, &poller, |_| {
-                        *lock(&done.0) = true;
-                        done.1.notify_all();
-                    })
-                })
-            })
-            .collect();
+        let (mut pool, deed) = pool_with_deed(2, prompt);
         for token in [1, 2] {
-            if queue.push(token).kick_leader {
-                poller.kick();
-            }
-            await_done(&done);
-            *lock(&done.0) = false;
+            pool.push(token);
+            deed.wait();
+            deed.forget();
         }
-        if queue.stop().kick_leader {
-            poller.kick();
-        }
-        for worker in workers {
-            worker.join().unwrap();
-        }
+        pool.stop();
     });
 }
 
 /// A leader and two sleepers: the stop brings all of them home.
 #[test]
 fn the_stop_wakes_every_sleeper() {
-    both_ways(2, |prompt| {
-        let queue = Arc::new(Queue::new(4, prompt));
-        let poller = Arc::new(Poller::new());
-        let workers: Vec<_> = (0..3)
-            .map(|_| {
-                let (queue, poller) = (queue.clone(), poller.clone());
-                thread::spawn(move || work(&queue, &poller, |_| {}))
-            })
-            .collect();
-        if queue.stop().kick_leader {
-            poller.kick();
-        }
-        for worker in workers {
-            worker.join().unwrap();
-        }
-    });
+    both_ways(2, |prompt| Pool::start(3, prompt, |_| {}).stop());
 }
 
 /// Several edges, one after the other, while the services promise not to wait: though nobody is woken for
@@ -220,31 +223,13 @@ fn the_stop_wakes_every_sleeper() {
 #[test]
 fn a_vacant_lead_is_taken_up_again() {
     both_ways(2, |prompt| {
-        let queue = Arc::new(Queue::new(4, prompt));
-        let poller = Arc::new(Poller::new());
-        let done = Arc::new((Mutex::new(false), Condvar::new()));
-        let workers: Vec<_> = (0..2)
-            .map(|_| {
-                let (queue, poller, done) = (queue.clone(), poller.clone(), done.clone());
-                thread::spawn(move || {
-                    work(&queue, &poller, |_| {
-                        *lock(&done.0) = true;
-                        done.1.notify_all();
-                    })
-                })
-            })
-            .collect();
+        let (mut pool, deed) = pool_with_deed(2, prompt);
         for token in [1, 2] {
-            poller.report(token);
-            await_done(&done);
-            *lock(&done.0) = false;
+            pool.poller.report(token);
+            deed.wait();
+            deed.forget();
         }
-        if queue.stop().kick_leader {
-            poller.kick();
-        }
-        for worker in workers {
-            worker.join().unwrap();
-        }
+        pool.stop();
     });
 }
 
@@ -253,32 +238,12 @@ fn a_vacant_lead_is_taken_up_again() {
 #[test]
 fn somebody_leads_again_after_a_pause() {
     both_ways(2, |prompt| {
-        let queue = Arc::new(Queue::new(4, prompt));
-        let poller = Arc::new(Poller::new());
-        let done = Arc::new((Mutex::new(false), Condvar::new()));
-        let workers: Vec<_> = (0..2)
-            .map(|_| {
-                let (queue, poller, done) = (queue.clone(), poller.clone(), done.clone());
-                thread::spawn(move || {
-                    work(&queue, &poller, |_| {
-                        *lock(&done.0) = true;
-                        done.1.notify_all();
-                    })
-                })
-            })
-            .collect();
-        if queue.pause().kick_leader {
-            poller.kick();
-        }
-        poller.report(1);
-        queue.resume();
-        await_done(&done);
-        if queue.stop().kick_leader {
-            poller.kick();
-        }
-        for worker in workers {
-            worker.join().unwrap();
-        }
+        let (mut pool, deed) = pool_with_deed(2, prompt);
+        pool.follow_up(pool.queue.pause());
+        pool.poller.report(1);
+        pool.queue.resume();
+        deed.wait();
+        pool.stop();
     });
 }
 
@@ -297,11 +262,4 @@ fn both_ways(preemptions: usize, explore: impl Fn(bool) + Sync + Send + Copy + '
 
 fn add_one(count: &AtomicUsize) {
     count.fetch_add(1, Ordering::Relaxed);
-}
-
-fn await_done(done: &(Mutex<bool>, Condvar)) {
-    let mut guard = lock(&done.0);
-    while !*guard {
-        guard = done.1.wait(guard).unwrap();
-    }
 }
