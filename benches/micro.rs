@@ -24,7 +24,7 @@ mod micro {
 
     use criterion::Criterion;
     use lastorders::bench::{Parked, Queue, connection, receive};
-    use lastorders::services::Kv;
+    use lastorders::builtin::Kv;
     use lastorders::{Flow, Lines, Service};
 
     /// Lines in a batch.

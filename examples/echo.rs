@@ -2,7 +2,7 @@
 //!
 //! Try it: `cargo run --example echo -- 127.0.0.1:9999`, then `nc 127.0.0.1 9999`, then Ctrl-C.
 
-use lastorders::{Server, services::Echo};
+use lastorders::{Server, builtin::Echo};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:0".into());

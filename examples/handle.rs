@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use lastorders::{Server, services::Echo};
+use lastorders::{Server, builtin::Echo};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = Server::builder(Echo).listen("127.0.0.1:0")?.grace(Duration::from_secs(2)).build()?;

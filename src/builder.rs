@@ -232,7 +232,7 @@ impl Builder {
     }
 
     /// Counts that many bytes of the program's own into the [`budget`](Builder::budget), such as
-    /// [`Kv::memory`](crate::services::Kv::memory).
+    /// [`Kv::memory`](crate::builtin::Kv::memory).
     pub fn memory(mut self, bytes: usize) -> Builder {
         self.memory += bytes;
         self

@@ -21,9 +21,9 @@ pub const CHILDREN: RangeInclusive<usize> = 1..=1_024;
 pub const BUFFER: RangeInclusive<usize> = 64..=1_048_576;
 /// Bytes of each worker's stack. glibc asks for at least 16 KiB; debug builds need more.
 pub const STACK: RangeInclusive<usize> = 65_536..=8_388_608;
-/// Entries of a [`Kv`](crate::services::Kv) store. A million of them take 64 MiB before they hold a byte.
+/// Entries of a [`Kv`](crate::builtin::Kv) store. A million of them take 64 MiB before they hold a byte.
 pub const KV_ENTRIES: RangeInclusive<usize> = 1..=1_048_576;
-/// Bytes of keys and values in a [`Kv`](crate::services::Kv) store: more belongs into a database.
+/// Bytes of keys and values in a [`Kv`](crate::builtin::Kv) store: more belongs into a database.
 pub const KV_BYTES: RangeInclusive<usize> = 64..=67_108_864;
 /// The longest timeout. Deadlines are 32-bit milliseconds, so it must stay far below 24 days.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);

@@ -71,6 +71,7 @@
 pub mod activation;
 mod budget;
 mod builder;
+pub mod builtin;
 mod burst;
 mod clock;
 pub mod config;
@@ -89,7 +90,6 @@ mod retry;
 mod seconds;
 mod server;
 mod service;
-pub mod services;
 mod shutdown;
 mod signal;
 mod sockets;

@@ -8,7 +8,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lastorders::Server;
-use lastorders::services::{Echo, Kv, Time};
+use lastorders::builtin::{Echo, Kv, Time};
 
 struct Counting;
 

@@ -61,8 +61,8 @@ miri() {
     need_component rust-src
     export CARGO_TARGET_DIR=target/miri MIRIFLAGS="-Zmiri-disable-isolation ${MIRIFLAGS:-}"
     # shellcheck disable=SC2086
-    nightly miri test --locked --lib -- ${MIRI_TESTS:-connection::buffer services::kv::request services::kv::blocks \
-        services::command json::tests::a_request json::tests::other json::tests::what seconds clock burst \
+    nightly miri test --locked --lib -- ${MIRI_TESTS:-connection::buffer builtin::kv::request builtin::kv::blocks \
+        builtin::command json::tests::a_request json::tests::other json::tests::what seconds clock burst \
         engine::state engine::admission shutdown invariants::tests::any invariants::tests::kv invariants::tests::a_command}
 }
 

@@ -7,7 +7,7 @@
 //!
 //! ```no_run
 //! use lastorders::activation::{self, Socket};
-//! use lastorders::services::Echo;
+//! use lastorders::builtin::Echo;
 //! use lastorders::{Builder, Error};
 //!
 //! # fn main() -> Result<(), Error> {

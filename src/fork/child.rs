@@ -85,10 +85,10 @@ fn wait(engine: &Engine, connection: &Connection, heard: bool) -> Woken {
 mod tests {
     use super::super::status::decode;
     use super::*;
+    use crate::builtin::Echo;
     use crate::config::Limits;
     use crate::context::{Context, raise};
     use crate::service::{CloseReason, Flow, Hosted, Lines, Service, Streams, Wait};
-    use crate::services::Echo;
     use bytes::BytesMut;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};

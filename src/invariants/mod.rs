@@ -12,10 +12,10 @@ mod talk;
 use std::io;
 
 use crate::activation::names;
+use crate::builtin::{Command, Kv, UpperLines, json};
 use crate::config::{CONTROL_REQUEST, LISTENERS, MAX_TIMEOUT};
 use crate::server::control::{Ask, heard};
 use crate::service::{Flow, Lines, Reply};
-use crate::services::{Command, Kv, UpperLines, json};
 
 use talk::{Pieces, talk};
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
-use lastorders::services::Echo;
+use lastorders::builtin::Echo;
 use lastorders::{Flow, Limits, Lines, Server, Service, Streams};
 
 use crate::support::{Client, Daemon, Running, guard, wait_until};

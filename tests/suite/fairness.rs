@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lastorders::Server;
-use lastorders::services::Echo;
+use lastorders::builtin::Echo;
 use nix::sys::signal::Signal;
 
 use crate::support::{Client, Daemon, Running, guard, wait_until};

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use lastorders::services::Echo;
+use lastorders::builtin::Echo;
 use lastorders::{Connection, Error, Flow, Server, Service, WhenFull};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use lastorders::services::Echo;
+use lastorders::builtin::Echo;
 use lastorders::{Flow, Limits, Lines, Server, WhenFull};
 
 use crate::support::{Client, Daemon, Running, guard, wait_until};

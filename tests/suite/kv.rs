@@ -1,6 +1,6 @@
 //! The key-value service over real sockets: every text, every odd line, and clients that misbehave.
 
-use lastorders::services::Kv;
+use lastorders::builtin::Kv;
 use lastorders::{Limits, Server};
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};

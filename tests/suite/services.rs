@@ -1,6 +1,6 @@
 //! The small TCP services over real sockets: upper, upper-lines and command; kv has a file of its own.
 
-use lastorders::services::{Command, Upper, UpperLines};
+use lastorders::builtin::{Command, Upper, UpperLines};
 use lastorders::{Limits, Server, Service};
 
 use crate::support::{Client, Daemon, Running, guard};

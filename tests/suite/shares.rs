@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lastorders::services::Echo;
+use lastorders::builtin::Echo;
 use lastorders::{Server, WhenFull};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::sockopt::ReuseAddr;

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use lastorders::services::Echo;
+use lastorders::builtin::Echo;
 use lastorders::{Connection, Flow, Lines, Server, Service, Streams, Trigger};
 use nix::sys::signal::Signal;
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use lastorders::builtin::Echo;
 use lastorders::config::DATAGRAM;
-use lastorders::services::Echo;
 use lastorders::{Answer, Builder, Datagram, Datagrams, Reply, ServerHandle, Stats};
 use nix::sys::signal::Signal;
 

@@ -177,7 +177,7 @@ fn the_hooks_run_once_each_and_may_panic() {
             let heard = heard.clone();
             move || heard.lock().unwrap().push(what)
         };
-        let builder = Server::builder(lastorders::services::Echo)
+        let builder = Server::builder(lastorders::builtin::Echo)
             .on_ready(note("ready"))
             .on_ready(|| panic!("on purpose"))
             .on_ready(note("ready too"))
@@ -199,7 +199,7 @@ fn the_hooks_run_once_each_and_may_panic() {
 #[test]
 fn an_impossible_interval_is_refused() {
     for (interval, shown) in [(Duration::ZERO, "0"), (Duration::from_secs(86_401), "86401")] {
-        let builder = Server::builder(lastorders::services::Echo).listen("127.0.0.1:0").unwrap();
+        let builder = Server::builder(lastorders::builtin::Echo).listen("127.0.0.1:0").unwrap();
         match builder.watchdog(interval, || {}).build() {
             Err(error @ Error::Limit { .. }) => {
                 assert_eq!(

@@ -1,7 +1,7 @@
 //! `lastorders serve`: from options to a running server.
 
 use lastorders::activation::{Inherited, Socket as Ready};
-use lastorders::services::{Bulletin, Command, Echo, Kv, Time, Upper, UpperLines};
+use lastorders::builtin::{Bulletin, Command, Echo, Kv, Time, Upper, UpperLines};
 use lastorders::{Builder, Error, Group};
 use log::{LevelFilter, error, info, warn};
 use nix::sys::signal::Signal;
