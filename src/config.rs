@@ -39,7 +39,7 @@ pub const DATAGRAM: usize = 4_096;
 pub(crate) const READY: usize = if cfg!(loom) { 4 } else { *CONNECTIONS.end() + LISTENERS };
 /// Readiness events taken per `epoll_wait`: 16 measured well; more delays the first of them.
 pub(crate) const EVENTS: usize = 16;
-/// Jobs that the worker which leaves them will do itself, where every service is prompt: to wake another worker
+/// Jobs that the worker which leaves them will do itself, where no service ever blocks: to wake another worker
 /// costs about as much as they do.
 pub(crate) const FEW: usize = if cfg!(loom) { 1 } else { 2 };
 /// Slots pulled from the ready queue before someone must look at the parked ones again.

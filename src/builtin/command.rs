@@ -84,7 +84,7 @@ impl Service for Command {
         b"SHUTDOWN\n"
     }
 
-    fn is_prompt(&self) -> bool {
+    fn never_blocks(&self) -> bool {
         true
     }
 }

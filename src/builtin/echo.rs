@@ -23,7 +23,7 @@ impl Service for Echo {
         Ok(Flow::Continue)
     }
 
-    fn is_prompt(&self) -> bool {
+    fn never_blocks(&self) -> bool {
         true
     }
 }

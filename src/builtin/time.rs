@@ -69,7 +69,7 @@ impl Datagram for Time {
         Ok(Answer::Reply)
     }
 
-    fn is_prompt(&self) -> bool {
+    fn never_blocks(&self) -> bool {
         true
     }
 }

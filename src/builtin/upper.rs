@@ -34,7 +34,7 @@ impl Service for Upper {
         Ok(Flow::Continue)
     }
 
-    fn is_prompt(&self) -> bool {
+    fn never_blocks(&self) -> bool {
         true
     }
 }
@@ -63,7 +63,7 @@ impl Service for UpperLines {
         b"SHUTDOWN\n"
     }
 
-    fn is_prompt(&self) -> bool {
+    fn never_blocks(&self) -> bool {
         true
     }
 }

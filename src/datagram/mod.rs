@@ -51,8 +51,8 @@ pub trait Datagram: Send + Sync + 'static {
     }
 
     /// True promises that no call of this service ever waits; see
-    /// [`Service::is_prompt`](crate::Service::is_prompt).
-    fn is_prompt(&self) -> bool {
+    /// [`Service::never_blocks`](crate::Service::never_blocks).
+    fn never_blocks(&self) -> bool {
         false
     }
 }

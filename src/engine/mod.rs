@@ -84,7 +84,8 @@ impl Engine {
         let sessions = if children.is_some() { 1 } else { context.limits.connections };
         hosts.iter_mut().for_each(|host| host.reserve(sessions));
         let parked = Parked::new()?;
-        let prompt = hosts.iter().all(|host| host.is_prompt()) && datagrams.iter().all(|service| service.is_prompt());
+        let prompt =
+            hosts.iter().all(|host| host.never_blocks()) && datagrams.iter().all(|service| service.never_blocks());
         Ok(Engine {
             wake: event("make the accept loop's event")?,
             slots: Slots::new(&context),
@@ -165,7 +166,7 @@ impl Engine {
                 let progress = self.driver.tell(slot.place(token, self.own_tally()), connection);
                 self.settle(token, slot, connection, progress)
             });
-        } else if self.driver.hosts[service].is_prompt() {
+        } else if self.driver.hosts[service].never_blocks() {
             // To begin it takes no longer than to wake a worker for it, which its first request does again.
             self.with_owned(token, |slot, connection| {
                 let progress = self.driver.greet(slot.place(token, self.own_tally()), connection);

@@ -16,7 +16,7 @@ pub(crate) trait Host: Send + Sync {
     fn shutdown(&self, slot: usize, connection: &mut Connection) -> io::Result<Flow>;
     fn close(&self, slot: usize, reason: &CloseReason);
     fn notice(&self) -> &'static [u8];
-    fn is_prompt(&self) -> bool;
+    fn never_blocks(&self) -> bool;
     fn shares_state(&self) -> bool;
     /// Bytes that one more slot costs here.
     fn session_size(&self) -> usize;
@@ -78,8 +78,8 @@ impl<S: Service> Host for Hosted<S> {
         self.service.notice()
     }
 
-    fn is_prompt(&self) -> bool {
-        self.service.is_prompt()
+    fn never_blocks(&self) -> bool {
+        self.service.never_blocks()
     }
 
     fn shares_state(&self) -> bool {

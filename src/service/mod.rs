@@ -130,7 +130,7 @@ pub trait Service: Send + Sync + 'static {
     /// another server. Then [`open`](Service::open) runs on the accept loop; and where all services of a server
     /// promise it, the worker that found a request answers it before anybody is woken to take its place. Each of
     /// the two saves a wake-up.
-    fn is_prompt(&self) -> bool {
+    fn never_blocks(&self) -> bool {
         false
     }
 

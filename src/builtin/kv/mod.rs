@@ -148,7 +148,7 @@ impl Service for Kv {
         true
     }
 
-    fn is_prompt(&self) -> bool {
+    fn never_blocks(&self) -> bool {
         true // The store is locked for no longer than a line is copied.
     }
 }
