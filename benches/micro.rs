@@ -121,7 +121,7 @@ mod micro {
         let kv = Kv::new(1_024, 65_536).expect("a store");
         let mut client = connection().expect("a connection");
         receive(&mut client, b"SET key-0001 value-of-11\n");
-        kv.serve(&mut client, &mut ()).expect("a stored value");
+        let _ = kv.serve(&mut client, &mut ()).expect("a stored value");
         batch(criterion, "kv: 16 GETs", &kv, &b"GET key-0001\n".repeat(LINES), LINES * 12);
     }
 
@@ -131,7 +131,7 @@ mod micro {
         criterion.bench_function(name, |bencher| {
             bencher.iter(|| {
                 receive(&mut client, input);
-                service.serve(&mut client, &mut ()).expect("answers");
+                let _ = service.serve(&mut client, &mut ()).expect("answers");
                 assert_eq!(room - client.output().room(), reply);
             });
         });

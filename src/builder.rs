@@ -18,7 +18,7 @@ use crate::server::actions::Actions;
 use crate::server::control::Control;
 use crate::server::hooks::Hooks;
 use crate::server::{Parts, Server};
-use crate::service::{Host, Hosted, Service};
+use crate::service::{ErasedService, Service, WithSessions};
 use crate::sockets::{Bound, Source, Wanted};
 use crate::tuning::Tuning;
 
@@ -42,7 +42,7 @@ use crate::tuning::Tuning;
 #[derive(Default)]
 pub struct Builder {
     limits: Limits,
-    hosts: Vec<Box<dyn Host>>,
+    hosts: Vec<Box<dyn ErasedService>>,
     /// What the TCP services are called.
     host_names: Vec<String>,
     datagrams: Vec<Box<dyn Datagram>>,
@@ -69,7 +69,7 @@ impl Builder {
     /// Adds a TCP service. Addresses to listen on that are given from here on are its.
     pub fn service(mut self, service: impl Service) -> Builder {
         self.host_names.push(name_of(&service));
-        self.hosts.push(Box::new(Hosted::new(service)));
+        self.hosts.push(Box::new(WithSessions::new(service)));
         self.datagram_last = false;
         self
     }

@@ -59,6 +59,8 @@
 //! - [`Streams`]: a closure over a blocking `Read + Write + BufRead`; it holds its worker while it runs.
 //! - [`Datagrams`]: a closure that is given a UDP packet and writes at most one reply; [`Datagram`] is the trait.
 //!
+//! [`builtin`] has the services that the daemon offers.
+//!
 //! # Features
 //!
 //! `log` (default) sends log lines to the [`log`](https://docs.rs/log) crate, `defmt` to `defmt`; not both.
@@ -100,7 +102,7 @@ mod tuning;
 pub use budget::Budget;
 pub use builder::Builder;
 pub use config::{Limits, WhenFull};
-pub use connection::{Connection, Input, Output};
+pub use connection::{CloseReason, Connection, Flow, Input, Output, Wait};
 pub use datagram::{Answer, Datagram, Datagrams, Group, Interface};
 #[cfg(lastorders_bench)]
 #[doc(hidden)]
@@ -108,7 +110,7 @@ pub use engine::bench;
 pub use error::Error;
 pub use seconds::Seconds;
 pub use server::Server;
-pub use service::{CloseReason, Flow, Lines, Reply, Service, Stream, Streams, Wait};
+pub use service::{Lines, Reply, Service, Stream, Streams};
 pub use shutdown::{ServerHandle, ShutdownReport, Trigger};
 pub use signal::fork;
 pub use stats::{Figure, Kind, Stats};

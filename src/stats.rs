@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::service::{CloseReason, Wait};
+use crate::connection::{CloseReason, Wait};
 
 /// A number that only grows.
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@
 
 use std::io;
 
-use crate::connection::Connection;
-use crate::service::{Flow, Service, too_long};
+use crate::connection::{Connection, Flow};
+use crate::service::{Service, refuse_long_line};
 
 /// The commands of [`Command::default`], in upper case, and their answers.
 const COMMANDS: &[(&str, &str)] = &[
@@ -64,7 +64,7 @@ impl Service for Command {
     fn serve(&self, connection: &mut Connection, given: &mut usize) -> io::Result<Flow> {
         let (input, output) = connection.split();
         let Some((taken, line)) = input.line() else {
-            return if input.is_full() { too_long(output) } else { Ok(Flow::Continue) };
+            return if input.is_full() { refuse_long_line(output) } else { Ok(Flow::Continue) };
         };
         let mut skip = *given;
         for part in self.answer(line) {

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use crate::connection::Connection;
-use crate::service::{Flow, Service};
+use crate::connection::{Connection, Flow};
+use crate::service::Service;
 
 /// Sends back what it receives.
 #[derive(Clone, Copy, Debug, Default)]

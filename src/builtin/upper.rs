@@ -5,8 +5,8 @@
 
 use std::io;
 
-use crate::connection::{Connection, Input, Output};
-use crate::service::{Flow, Service, too_long};
+use crate::connection::{Connection, Flow, Input, Output};
+use crate::service::{Service, refuse_long_line};
 
 /// Sends back what it receives in ASCII upper case.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,7 +52,7 @@ impl Service for UpperLines {
         let whole = match bytes.iter().rposition(|byte| *byte == b'\n') {
             _ if input.has_ended() => bytes.len(),
             Some(newline) => newline + 1,
-            None if input.is_full() => return too_long(output),
+            None if input.is_full() => return refuse_long_line(output),
             None => 0,
         };
         answer(input, output, whole);

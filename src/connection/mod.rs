@@ -5,6 +5,7 @@
 //! connection may not do is decide: the engine drives it from stage to stage.
 
 mod buffer;
+mod close_reason;
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -20,9 +21,9 @@ use nix::sys::socket::{MsgFlags, getsockopt, recv, send, setsockopt};
 
 use crate::clock::Tick;
 use crate::context::Context;
-use crate::service::{CloseReason, Wait};
 
 pub use buffer::{Input, Output};
+pub use close_reason::{CloseReason, Flow, Wait};
 
 /// How far a connection has come. It only moves downwards.
 #[derive(Debug)]

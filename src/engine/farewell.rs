@@ -11,8 +11,8 @@ use nix::sys::signal::Signal;
 
 use crate::burst::Burst;
 use crate::config::FAREWELLS;
+use crate::connection::CloseReason;
 use crate::fmt::{Text, info, warn};
-use crate::service::CloseReason;
 
 #[derive(Debug)]
 pub(super) struct Farewells {

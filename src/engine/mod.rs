@@ -34,11 +34,11 @@ use nix::sys::eventfd::EventFd;
 
 use crate::clock::Tick;
 use crate::config::SWEEP_EVERY;
-use crate::connection::{Connection, Fill};
+use crate::connection::{CloseReason, Connection, Fill};
 use crate::context::{Context, event, raise};
 use crate::datagram::{Datagram, Port};
 use crate::error::Error;
-use crate::service::{CloseReason, Host};
+use crate::service::ErasedService;
 use crate::stats::{Stats, Tally};
 use parked::Parked;
 use ports::Ports;
@@ -76,7 +76,7 @@ impl Engine {
     /// each, that many at most: there are no slots, and one session, of which each process has its own copy.
     pub(crate) fn new(
         context: Arc<Context>,
-        mut hosts: Box<[Box<dyn Host>]>,
+        mut hosts: Box<[Box<dyn ErasedService>]>,
         children: Option<usize>,
         datagrams: Box<[Box<dyn Datagram>]>,
         ports: Vec<Port>,

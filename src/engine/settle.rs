@@ -6,8 +6,7 @@ use super::Engine;
 use super::queue::Token;
 use super::slots::Slot;
 use super::turn::Progress;
-use crate::connection::{Connection, Interest, Stage};
-use crate::service::{CloseReason, Wait};
+use crate::connection::{CloseReason, Connection, Interest, Stage, Wait};
 
 /// What its owner must still do with a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,10 +15,10 @@ use super::farewell::Farewells;
 use super::worker::message;
 use crate::burst::Burst;
 use crate::config::{LINGER, NOTICE_GAP, NOTICE_GAPS, TURN};
-use crate::connection::{Connection, Fill, Stage};
+use crate::connection::{CloseReason, Connection, Fill, Flow, Stage, Wait};
 use crate::context::Context;
 use crate::fmt::{Text, error};
-use crate::service::{CloseReason, Flow, Host, Wait};
+use crate::service::ErasedService;
 use crate::stats::Tally;
 
 /// How a turn ended.
@@ -50,14 +50,14 @@ pub(crate) struct Place<'a> {
 
 /// Drives connections from stage to stage, calling their services.
 pub(crate) struct Driver {
-    pub(crate) hosts: Box<[Box<dyn Host>]>,
+    pub(crate) hosts: Box<[Box<dyn ErasedService>]>,
     context: Arc<Context>,
     panic_lines: Burst,
     farewells: Farewells,
 }
 
 impl Driver {
-    pub(super) fn new(context: Arc<Context>, hosts: Box<[Box<dyn Host>]>) -> Driver {
+    pub(super) fn new(context: Arc<Context>, hosts: Box<[Box<dyn ErasedService>]>) -> Driver {
         Driver { hosts, context, panic_lines: Burst::new(Duration::from_secs(60)), farewells: Farewells::default() }
     }
 
@@ -273,7 +273,7 @@ impl Driver {
     fn call<T>(
         &self,
         connection: &mut Connection,
-        call: impl FnOnce(&dyn Host, &mut Connection) -> io::Result<T>,
+        call: impl FnOnce(&dyn ErasedService, &mut Connection) -> io::Result<T>,
     ) -> Result<T, CloseReason> {
         let host = &*self.hosts[connection.service()];
         match catch_unwind(AssertUnwindSafe(|| call(host, connection))) {

@@ -87,8 +87,9 @@ mod tests {
     use super::*;
     use crate::builtin::Echo;
     use crate::config::Limits;
+    use crate::connection::{CloseReason, Flow, Wait};
     use crate::context::{Context, raise};
-    use crate::service::{CloseReason, Flow, Hosted, Lines, Service, Streams, Wait};
+    use crate::service::{Lines, Service, Streams, WithSessions};
     use bytes::BytesMut;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
@@ -105,7 +106,7 @@ mod tests {
 
     fn child(service: impl Service, limits: Limits) -> Child {
         let context = Arc::new(Context::new(limits, true).unwrap());
-        let host = Box::new(Hosted::new(service));
+        let host = Box::new(WithSessions::new(service));
         let engine = Arc::new(Engine::new(context.clone(), Box::new([host]), Some(1), Box::default(), vec![]).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

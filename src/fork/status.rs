@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::service::{CloseReason, Wait};
+use crate::connection::{CloseReason, Wait};
 
 /// The first status that is an errno. Those of MIPS that are too large for a status become [`OTHER`].
 const ERRNO: u8 = 64;

@@ -14,8 +14,9 @@ use std::io;
 use crate::activation::names;
 use crate::builtin::{Command, Kv, UpperLines, json};
 use crate::config::{CONTROL_REQUEST, LISTENERS, MAX_TIMEOUT};
+use crate::connection::Flow;
 use crate::server::control::{Ask, heard};
-use crate::service::{Flow, Lines, Reply};
+use crate::service::{Lines, Reply};
 
 use talk::{Pieces, talk};
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use bytes::BytesMut;
 
 use crate::config::Limits;
-use crate::connection::Connection;
+use crate::connection::{Connection, Flow};
 use crate::context::Context;
-use crate::service::{Flow, Service};
+use crate::service::Service;
 
 /// How bytes are divided.
 #[derive(Clone, Copy, Debug)]

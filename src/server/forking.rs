@@ -3,10 +3,10 @@
 use std::net::{SocketAddr, TcpStream};
 
 use super::Server;
+use crate::connection::CloseReason;
 use crate::engine::worker::Workers;
 use crate::error::Error;
 use crate::fmt::{Text, info};
-use crate::service::CloseReason;
 use crate::signal::threads;
 
 impl Server {

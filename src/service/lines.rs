@@ -1,22 +1,27 @@
-//! The line adapter: a closure that is given one line and writes one answer.
+//! The line adapter: a closure gets one line and writes one answer.
+//!
+//! Bytes come in as they arrive; whole lines go to the closure, in order, and their answers into the output. The
+//! adapter must not call the closure twice for one line, nor with a line that is longer than the limit.
 
-use std::io;
+use std::{fmt, io};
 
-use super::{Flow, Service};
+use super::Service;
 use crate::config::TURN;
-use crate::connection::{Connection, Output};
+use crate::connection::{Connection, Flow, Output};
 
-/// Where a line's answer goes: as much as the output buffer holds.
+/// The buffer for an answer; its room is what is left of the output buffer.
 ///
-/// It implements [`std::io::Write`], so `write!` works on it. What does not fit is
-/// [`WriteZero`](io::ErrorKind::WriteZero), and closes the connection.
+/// It implements [`std::io::Write`], so `write!` works on it. Bytes that do not fit are an error of the kind
+/// [`WriteZero`](io::ErrorKind::WriteZero). If the closure returns that error, the server closes the connection.
 pub type Reply = Output;
 
-/// A line service made of a closure: framing, the length limit, pipelining and the notice are done here.
+/// A line service made of a closure. The adapter does the framing, the length limit, pipelining and the notice.
 ///
-/// Lines end in `\n`; a `\r` before it is dropped too. A last line without an end is served when the client
-/// closes its sending side. A line longer than the limit is answered `ERROR: line too long\n`, and the
-/// connection is closed.
+/// A line ends in `\n` or `\r\n`. If the client closes its sending side after a line without an end, that line is
+/// served too. A line longer than the limit is answered `ERROR: line too long\n`, and the connection is closed. At
+/// shutdown the client gets `SHUTDOWN\n`.
+///
+/// A worker calls the closure. While the closure blocks, that worker serves no other client.
 ///
 /// ```
 /// use lastorders::{Flow, Lines};
@@ -39,12 +44,15 @@ impl<F> Lines<F>
 where
     F: Fn(&[u8], &mut Reply) -> io::Result<Flow> + Send + Sync + 'static,
 {
-    /// A line service that calls `answer` with each line, without its end, and an output to answer into.
+    /// A line service that calls `answer` with each line, without its end, and with the buffer for the answer. An
+    /// error of `answer` closes the connection with [`CloseReason::Error`](crate::CloseReason::Error).
     pub fn new(answer: F) -> Lines<F> {
         Lines { answer, longest: usize::MAX, largest_reply: usize::MAX }
     }
 
-    /// Limits lines to `bytes`, their end not counted. The buffer limits them in any case.
+    /// Limits a line to `bytes`, its end not counted. A line that does not fit into the input buffer together with
+    /// its end ([`Limits::buffer`](crate::Limits::buffer)) is too long in any case.
+    #[must_use]
     pub fn longest_line(mut self, bytes: usize) -> Lines<F> {
         self.longest = bytes;
         self
@@ -52,11 +60,19 @@ where
 
     /// Promises that no answer is longer than `bytes`.
     ///
-    /// Pipelined lines are then answered together as long as one more answer of this size has room; without
-    /// the promise, each answer is sent before the next line is looked at.
+    /// The adapter then answers pipelined lines together, as long as one more answer of this size has room. Without
+    /// the promise it sends each answer before it reads the next line.
+    #[must_use]
     pub fn largest_reply(mut self, bytes: usize) -> Lines<F> {
         self.largest_reply = bytes;
         self
+    }
+}
+
+impl<F> fmt::Debug for Lines<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lines { longest, largest_reply, .. } = self;
+        write!(f, "Lines {{ longest: {longest}, largest_reply: {largest_reply}, .. }}")
     }
 }
 
@@ -78,7 +94,7 @@ where
             }
             let Some((taken, line)) = input.line() else { break };
             if line.len() > self.longest {
-                return too_long(output);
+                return refuse_long_line(output);
             }
             let flow = (self.answer)(line, output)?;
             input.consume(taken);
@@ -88,7 +104,7 @@ where
         }
         let unfinished = input.line().is_none();
         if unfinished && (input.is_full() || input.bytes().len() > self.longest.saturating_add(1)) {
-            return too_long(output);
+            return refuse_long_line(output);
         }
         Ok(Flow::Continue)
     }
@@ -98,9 +114,9 @@ where
     }
 }
 
-/// Answers a line that is longer than the buffer, or than a limit, and closes. Answers before it are kept, and
-/// sent first when they leave no room; the line is discarded by the close.
-pub(crate) fn too_long(output: &mut Output) -> io::Result<Flow> {
+/// Answers a line that is longer than the buffer or than a limit, and closes. If answers before it leave no room, the
+/// line stays in the input: the engine sends those answers first, and calls the service again.
+pub(crate) fn refuse_long_line(output: &mut Output) -> io::Result<Flow> {
     const TEXT: &[u8] = b"ERROR: line too long\n";
     if output.room() < TEXT.len() {
         return Ok(Flow::Continue);

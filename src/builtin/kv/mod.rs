@@ -12,9 +12,9 @@ use std::io;
 use std::sync::Arc;
 
 use crate::config::TURN;
-use crate::connection::{Connection, Output};
+use crate::connection::{Connection, Flow, Output};
 use crate::error::Error;
-use crate::service::{Flow, Service, too_long};
+use crate::service::{Service, refuse_long_line};
 use request::Request;
 use store::{Store, Value};
 
@@ -125,7 +125,7 @@ impl Service for Kv {
         let (input, output) = connection.split();
         for _ in 0..TURN {
             let Some((taken, line)) = input.line() else {
-                return if input.is_full() { too_long(output) } else { Ok(Flow::Continue) };
+                return if input.is_full() { refuse_long_line(output) } else { Ok(Flow::Continue) };
             };
             match self.execute(Request::parse(line), output) {
                 Done::Answered => input.consume(taken),

@@ -1,16 +1,20 @@
-//! The stream adapter: a closure over a blocking connection, in the manner of a socket server's handler.
+//! The stream adapter: a closure reads and writes a blocking connection, like the handler of Python's socketserver.
+//!
+//! The closure runs on a worker, and may wait for its client there. The adapter ends each wait at its deadline, and
+//! ends the input at shutdown, so that no client keeps a worker for ever.
 
+use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 use std::net::SocketAddr;
 
-use super::{Flow, Service, Wait};
-use crate::connection::{Connection, Fill};
+use super::Service;
+use crate::connection::{Connection, Fill, Flow, Wait};
 
-/// A service made of a closure that reads and writes as it likes, and so holds its worker while it runs.
+/// A service made of a closure that reads and writes a blocking [`Stream`], and keeps its worker until it returns.
 ///
-/// It is started when the client's first bytes arrive, so that a silent client holds no worker, and the
-/// connection is closed when it returns. Use it for what does not fit into requests and replies; with as many
-/// busy stream clients as workers, everybody else waits.
+/// A worker calls the closure when the first bytes of the client have arrived, so a silent client keeps no worker.
+/// When the closure returns, the server sends the rest of the output and closes the connection. Use it for protocols
+/// that do not fit into requests and replies. Once every worker runs a closure, all other clients wait.
 ///
 /// ```
 /// use lastorders::Streams;
@@ -29,9 +33,17 @@ impl<F> Streams<F>
 where
     F: Fn(&mut Stream<'_>) -> io::Result<()> + Send + Sync + 'static,
 {
-    /// A service that runs `handler` once for each connection.
+    /// A service that calls `handler` once for each connection. An error of `handler` closes the connection with
+    /// [`CloseReason::Error`](crate::CloseReason::Error); the error of a `Stream` whose wait ran out closes it with
+    /// [`CloseReason::TimedOut`](crate::CloseReason::TimedOut).
     pub fn new(handler: F) -> Streams<F> {
         Streams(handler)
+    }
+}
+
+impl<F> fmt::Debug for Streams<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Streams(..)")
     }
 }
 
@@ -46,11 +58,11 @@ where
     }
 
     fn serve(&self, connection: &mut Connection, (): &mut ()) -> io::Result<Flow> {
-        let mut stream = Stream { connection, cut: false };
+        let mut stream = Stream { connection, input_cut: false };
         (self.0)(&mut stream)?;
         stream.flush()?;
-        // What a handler that was cut short has not told its client, the notice does.
-        if stream.cut && !stream.connection.input().has_ended() {
+        // The handler saw the end of its input although the client may still send, so the notice tells the client why.
+        if stream.input_cut && !stream.connection.input().has_ended() {
             let notice = self.notice();
             stream.connection.mark_notified();
             stream.connection.output().push(notice);
@@ -61,14 +73,17 @@ where
 
 /// A connection as a blocking stream: [`Read`], [`BufRead`] and [`Write`] over the connection's own buffers.
 ///
-/// Reading waits at most `idle_timeout` for the first byte after a write, and at most `request_timeout` from
-/// that byte until the next write; a write waits at most `write_timeout` without progress. What takes longer is
-/// [`TimedOut`](io::ErrorKind::TimedOut). When the server shuts down, reading finds the end of input as soon as
-/// what has arrived is read. Output is sent when it fills the buffer, on `flush`, and before a read waits.
+/// A read blocks for at most `idle_timeout` until the first byte after a write, and for at most `request_timeout` from
+/// that byte until the next write. A write blocks for at most `write_timeout` without progress. A longer wait is an
+/// error of the kind [`TimedOut`](io::ErrorKind::TimedOut). The timeouts are those of [`Limits`](crate::Limits).
+///
+/// When the server shuts down, a read returns the bytes that have arrived, and then the end of input. The stream sends
+/// its output when the buffer is full, on `flush`, and before a read blocks.
+#[derive(Debug)]
 pub struct Stream<'a> {
     connection: &'a mut Connection,
-    /// True once the shutdown was shown to the handler as end of input.
-    cut: bool,
+    /// True once the handler saw the shutdown as the end of its input.
+    input_cut: bool,
 }
 
 impl Stream<'_> {
@@ -77,15 +92,15 @@ impl Stream<'_> {
         self.connection.peer()
     }
 
-    /// Makes the input buffer non-empty, or finds the end of input.
-    fn fetch(&mut self) -> io::Result<()> {
-        while self.connection.input().is_empty() && !self.connection.input().has_ended() && !self.cut {
+    /// Blocks until the input buffer has bytes, or the input has ended.
+    fn await_input(&mut self) -> io::Result<()> {
+        while self.connection.input().is_empty() && !self.connection.input().has_ended() && !self.input_cut {
             self.flush()?;
             let filled = self.connection.fill()?;
             self.connection.moved();
             match filled {
                 Fill::Bytes | Fill::Ended => {}
-                Fill::Nothing if self.connection.is_draining() => self.cut = true,
+                Fill::Nothing if self.connection.is_draining() => self.input_cut = true,
                 Fill::Nothing => {
                     let wait = self.connection.awaits_reply().map_or(Wait::Idle, |_| Wait::Request);
                     self.connection.block(wait)?;
@@ -98,7 +113,7 @@ impl Stream<'_> {
 
 impl BufRead for Stream<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.fetch()?;
+        self.await_input()?;
         Ok(self.connection.input().bytes())
     }
 

@@ -1,16 +1,16 @@
-//! The engine's view of a service: no type parameters, one session per slot.
+//! The engine's view of a service: no type parameters, and one session per slot.
 //!
-//! Erasing the type here keeps the engine compiled once however many services a server hosts, and lets several
-//! services with different sessions share one set of slots without an allocation per connection.
+//! The erased type lets the engine be compiled once, however many services a server offers. Services with different
+//! sessions share one table of slots, and admitting a client allocates nothing.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{CloseReason, Flow, Service};
-use crate::connection::Connection;
+use super::Service;
+use crate::connection::{CloseReason, Connection, Flow};
 
-/// A service together with the sessions of its connections, indexed by slot.
-pub(crate) trait Host: Send + Sync {
+/// A [`Service`] together with the sessions of its connections. `slot` is the connection's place in the table.
+pub(crate) trait ErasedService: Send + Sync {
     fn open(&self, slot: usize, connection: &mut Connection) -> io::Result<()>;
     fn serve(&self, slot: usize, connection: &mut Connection) -> io::Result<Flow>;
     fn shutdown(&self, slot: usize, connection: &mut Connection) -> io::Result<Flow>;
@@ -20,29 +20,29 @@ pub(crate) trait Host: Send + Sync {
     fn shares_state(&self) -> bool;
     /// Bytes that one more slot costs here.
     fn session_size(&self) -> usize;
-    /// Makes room for the sessions of that many slots.
+    /// Allocates the sessions of that many slots.
     fn reserve(&mut self, slots: usize);
 }
 
-pub(crate) struct Hosted<S: Service> {
+pub(crate) struct WithSessions<S: Service> {
     service: S,
-    /// Invariant: locked only by the owner of the slot, so never contended.
+    /// Invariant: only the thread that owns a slot locks its session, so no thread ever waits for the lock.
     sessions: Box<[Mutex<Option<S::Session>>]>,
 }
 
-impl<S: Service> Hosted<S> {
-    pub(crate) fn new(service: S) -> Hosted<S> {
-        Hosted { service, sessions: Box::default() }
+impl<S: Service> WithSessions<S> {
+    pub(crate) fn new(service: S) -> WithSessions<S> {
+        WithSessions { service, sessions: Box::default() }
     }
 
-    /// A panic of the service poisons its session's lock; the session is dropped with the connection, so the
-    /// next one finds a clean place.
+    /// Takes a poisoned lock too. A panic of the service closes the connection, and `close` takes the session out,
+    /// so the next connection in this slot finds none.
     fn session(&self, slot: usize) -> MutexGuard<'_, Option<S::Session>> {
         self.sessions[slot].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<S: Service> Host for Hosted<S> {
+impl<S: Service> ErasedService for WithSessions<S> {
     fn open(&self, slot: usize, connection: &mut Connection) -> io::Result<()> {
         let session = self.service.open(connection)?;
         *self.session(slot) = Some(session);
@@ -59,7 +59,7 @@ impl<S: Service> Host for Hosted<S> {
     fn shutdown(&self, slot: usize, connection: &mut Connection) -> io::Result<Flow> {
         match self.session(slot).as_mut() {
             Some(session) => self.service.shutdown(connection, session),
-            // Admitted after the shutdown began: told, and closed, without a session.
+            // The client was admitted after the shutdown began. It gets the notice, and the service never sees it.
             None => {
                 connection.output().push(self.service.notice());
                 Ok(Flow::Close)

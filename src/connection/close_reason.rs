@@ -1,0 +1,76 @@
+//! How a connection goes on, what it waits for, and why it was closed.
+//!
+//! A service returns a [`Flow`]. The engine turns an expired deadline, an error of a socket, or the end of a request
+//! into one [`CloseReason`], which the service, the log and the counters get. Nothing here touches a socket.
+
+use std::io;
+
+/// What a service wants done with a connection after a call.
+///
+/// The two variants are all that there are, so that a service that wraps another can match on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Flow {
+    /// Keep the connection open.
+    Continue,
+    /// Send what is in the output, then close the connection.
+    Close,
+}
+
+/// What a connection was waiting for when its deadline passed: one variant for each timeout in
+/// [`Limits`](crate::Limits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The first byte of a request (`idle_timeout`).
+    Idle,
+    /// The rest of a request (`request_timeout`).
+    Request,
+    /// Room for a reply that the client does not read (`write_timeout`).
+    Write,
+}
+
+/// Why a connection was closed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The client closed it.
+    Left,
+    /// The service closed it.
+    Finished,
+    /// A deadline passed.
+    TimedOut(Wait),
+    /// The client reset it, or the client's machine no longer answers.
+    Reset,
+    /// The client had closed it before a reply was sent.
+    BrokenPipe,
+    /// The service or the network failed.
+    Error(io::Error),
+    /// A request was longer than the input buffer.
+    TooLong,
+    /// The service panicked.
+    Panicked,
+    /// The server closed it to make room for another client.
+    Shed,
+    /// The server shut down, and the client had its notice.
+    Shutdown,
+    /// The grace time ended before the client left.
+    Forced,
+    /// This signal ended the process that served the connection (forking server). The session died with that
+    /// process, so only the log and the counters of the parent process get this reason.
+    Killed(i32),
+}
+
+impl From<io::Error> for CloseReason {
+    fn from(error: io::Error) -> CloseReason {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::HostUnreachable => {
+                CloseReason::Reset
+            }
+            io::ErrorKind::BrokenPipe => CloseReason::BrokenPipe,
+            // The kernel reports ETIMEDOUT after keep-alive or TCP_USER_TIMEOUT has found no client. A deadline of
+            // the server itself has no errno.
+            io::ErrorKind::TimedOut if error.raw_os_error().is_some() => CloseReason::Reset,
+            _ => CloseReason::Error(error),
+        }
+    }
+}
