@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use crate::datagram::{Group, Port};
+use crate::datagram::{Group, UdpEndpoint};
 use crate::engine::listener::Listener;
 use crate::error::Error;
 use crate::retry::Retry;
@@ -29,7 +29,7 @@ pub(crate) enum Source {
 /// The sockets of a server that is being built, in the order in which they were asked for.
 pub(crate) struct Bound {
     pub(crate) listeners: Vec<Listener>,
-    pub(crate) ports: Vec<Port>,
+    pub(crate) ports: Vec<UdpEndpoint>,
     pub(crate) groups: Vec<Group>,
     pub(crate) names: Vec<(SocketAddr, String)>,
     pub(crate) tuning: Tuning,
@@ -75,15 +75,15 @@ impl Bound {
                 self.listen(listener)
             }
             Source::Datagrams(_) => {
-                let port = retry.attempt(address, name, || Port::bind(address, service, tuning))?;
+                let port = retry.attempt(address, name, || UdpEndpoint::bind(address, service, tuning))?;
                 self.receive(port)
             }
             Source::ReadyDatagrams(socket) => {
-                let port = Port::adopt(socket, service).map_err(unusable())?;
+                let port = UdpEndpoint::adopt(socket, service).map_err(unusable())?;
                 self.receive(port)
             }
             Source::Group(group) => {
-                let port = retry.attempt(address, name, || Port::bind_group(address, service, tuning))?;
+                let port = retry.attempt(address, name, || UdpEndpoint::bind_group(address, service, tuning))?;
                 self.groups.push(group);
                 self.receive(port)
             }
@@ -98,7 +98,7 @@ impl Bound {
         address
     }
 
-    fn receive(&mut self, port: Port) -> SocketAddr {
+    fn receive(&mut self, port: UdpEndpoint) -> SocketAddr {
         let address = port.address;
         self.ports.push(port);
         address

@@ -1,30 +1,30 @@
-//! A multicast group and the interface on which it is heard and spoken to (RFC 1112, RFC 3493).
+//! A multicast group, and the interface that receives from it and sends to it (RFC 1112, RFC 3493).
 //!
-//! An interface is looked up anew each time: it may come, go, and come back with another number.
+//! A group and an interface's name or address come in; a membership, or one sent datagram, comes out. Nothing here
+//! keeps an interface's index: an interface may go, and come back with another index.
 
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::str::FromStr;
 
 use nix::ifaddrs::getifaddrs;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::sockopt::{IpMulticastTtl, Ipv6MulticastHops};
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, SockaddrStorage, sendmsg, setsockopt, socket,
-};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt};
 
-use super::socket::peer;
+use super::udp_endpoint::{ip_address, unbound};
 
-/// The longest name of an interface (`IFNAMSIZ` less its end).
+/// Bytes of the longest name of an interface (`IFNAMSIZ` without the NUL, netdevice(7)).
 const LONGEST_NAME: usize = 15;
 
-/// A network interface, by its name or by an address that it has.
+/// A network interface, by its name or by one of its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Interface {
-    /// As `ip link` shows it.
+    /// The name, as `ip link` shows it.
     Name(String),
     /// One of its addresses.
     Address(IpAddr),
@@ -32,28 +32,24 @@ pub enum Interface {
 
 impl Interface {
     /// # Errors
-    /// There is no such interface now.
+    /// `AddrNotAvailable` when no interface has this address now.
     fn name(&self) -> io::Result<String> {
         match self {
             Interface::Name(name) => Ok(name.clone()),
-            Interface::Address(wanted) => find(|_, address| address == *wanted).map(|(name, _)| name),
+            Interface::Address(wanted) => find(|name, address| (address == *wanted).then(|| name.to_string())),
         }
     }
 
-    fn index(&self) -> io::Result<u32> {
-        Ok(if_nametoindex(self.name()?.as_str())?)
-    }
-
-    /// Its first IPv4 address, by which IPv4 memberships name an interface.
+    /// Its first IPv4 address, by which an IPv4 membership names its interface.
     fn ipv4(&self) -> io::Result<Ipv4Addr> {
-        let name = match self {
-            Interface::Address(IpAddr::V4(address)) => return Ok(*address),
-            other => other.name()?,
-        };
-        match find(|other, address| other == name && address.is_ipv4())? {
-            (_, IpAddr::V4(address)) => Ok(address),
-            (_, IpAddr::V6(_)) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        if let Interface::Address(IpAddr::V4(address)) = self {
+            return Ok(*address);
         }
+        let name = self.name()?;
+        find(|other, address| match address {
+            IpAddr::V4(address) if other == name => Some(address),
+            _ => None,
+        })
     }
 }
 
@@ -61,6 +57,10 @@ impl FromStr for Interface {
     type Err = io::Error;
 
     /// Reads an address, or else a name.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when no interface can have that name. The interface need
+    /// not exist yet.
     fn from_str(text: &str) -> io::Result<Interface> {
         if let Ok(address) = text.parse() {
             return Ok(Interface::Address(address));
@@ -83,8 +83,10 @@ impl fmt::Display for Interface {
     }
 }
 
-/// A multicast group with a port, and the interface to use. Without one, IPv4 uses the interface that the
-/// route to the group goes by, and IPv6 the one that the address names (`ff02::1%2`), or else its route.
+/// A multicast group with a UDP port, and the interface to use.
+///
+/// If no interface is given, IPv6 uses the one in the address's scope (`ff02::1%2`). If there is none either, the
+/// kernel chooses the interface by its route to the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     address: SocketAddr,
@@ -92,33 +94,35 @@ pub struct Group {
 }
 
 impl Group {
+    /// A group to receive from or to send to.
+    ///
     /// # Errors
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) when `address` is not in 224.0.0.0/4 or ff00::/8.
     pub fn new(address: SocketAddr, interface: Option<Interface>) -> io::Result<Group> {
-        match address.ip().is_multicast() {
-            true => Ok(Group { address, interface }),
-            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a multicast address")),
+        if !address.ip().is_multicast() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a multicast address"));
         }
+        Ok(Group { address, interface })
     }
 
-    /// The group and its port.
+    /// The group's address and UDP port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Sends one datagram to the group, which is passed on by at most `hops` - 1 routers. It is heard on this
-    /// machine too. Does not wait.
+    /// Sends one datagram to the group. At most `hops` - 1 routers forward it. Programs on this machine that have
+    /// joined the group receive it too. The call does not wait for a receiver.
     ///
     /// # Errors
-    /// There is no such interface, no route to the group, or the message is too long for one datagram.
+    /// There is no such interface, there is no route to the group, or the message is too long for one datagram.
     pub fn send(&self, message: &[u8], hops: u8) -> io::Result<()> {
-        let socket = self.socket()?;
+        let socket = unbound(self.address)?;
         let to = SockaddrStorage::from(self.address);
         let index = self.index()?;
         let message = [IoSlice::new(message)];
         let flags = MsgFlags::MSG_NOSIGNAL;
         let fd = socket.as_raw_fd();
-        // The interface is named with the datagram, which takes its number for both families.
+        // The datagram's control message names the interface, by its index in both families.
         if self.address.is_ipv4() {
             setsockopt(&socket, IpMulticastTtl, &hops)?;
             let any = in_addr { s_addr: 0 };
@@ -132,13 +136,13 @@ impl Group {
         Ok(())
     }
 
-    /// Joins the group, until the socket that comes back is closed.
+    /// Joins the group. The membership lasts until the returned socket is closed.
     ///
-    /// It has no port and receives nothing: Linux delivers a group's datagrams to every socket that is bound to
-    /// it, whichever socket of the machine has joined (`IP_MULTICAST_ALL` in ip(7)). So joining anew never
-    /// touches the socket that is being served, and leaves no trace of an interface that is gone.
+    /// That socket has no UDP port and receives nothing: Linux delivers a group's datagrams to every socket that is
+    /// bound to the group, whichever socket has joined (`IP_MULTICAST_ALL` in ip(7)). So a new join leaves the socket
+    /// that a worker serves alone, and a closed one takes its membership of a vanished interface with it.
     pub(super) fn join(&self) -> io::Result<UdpSocket> {
-        let socket = UdpSocket::from(self.socket()?);
+        let socket = UdpSocket::from(unbound(self.address)?);
         match self.address.ip() {
             IpAddr::V4(group) => {
                 let interface = self.interface.as_ref().map(Interface::ipv4).transpose()?;
@@ -149,15 +153,10 @@ impl Group {
         Ok(socket)
     }
 
-    fn socket(&self) -> nix::Result<OwnedFd> {
-        let family = if self.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
-    }
-
-    /// The number of the interface; 0 leaves it to the kernel.
+    /// The index of the interface; 0 leaves the choice to the kernel.
     fn index(&self) -> io::Result<u32> {
         match (&self.interface, self.address) {
-            (Some(interface), _) => interface.index(),
+            (Some(interface), _) => Ok(if_nametoindex(interface.name()?.as_str())?),
             (None, SocketAddr::V6(address)) => Ok(address.scope_id()),
             (None, SocketAddr::V4(_)) => Ok(0),
         }
@@ -173,16 +172,10 @@ impl fmt::Display for Group {
     }
 }
 
-/// True for the IPv6 groups that mean nothing without an interface: those of one node and of one link.
-pub(super) fn is_scoped(group: SocketAddr) -> bool {
-    matches!(group.ip(), IpAddr::V6(group) if group.is_multicast() && matches!(group.octets()[1] & 0x0f, 1 | 2))
-}
-
-/// The first interface and address that fit.
-fn find(fits: impl Fn(&str, IpAddr) -> bool) -> io::Result<(String, IpAddr)> {
-    let all = getifaddrs()?.filter_map(|one| Some((one.interface_name, peer(&one.address?)?.ip())));
-    let found = all.into_iter().find(|(name, address)| fits(name, *address));
-    found.ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+/// What `choose` returns for the first name and address of an interface that it accepts.
+fn find<T>(choose: impl Fn(&str, IpAddr) -> Option<T>) -> io::Result<T> {
+    let found = getifaddrs()?.find_map(|entry| choose(&entry.interface_name, ip_address(&entry.address?)?.ip()));
+    found.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
 #[cfg(test)]
@@ -206,13 +199,5 @@ mod tests {
         for other in ["223.255.255.255:1", "240.0.0.0:1", "[fe80::1]:7", "[::]:7"] {
             assert!(Group::new(other.parse().unwrap(), None).is_err(), "{other}");
         }
-    }
-
-    #[test]
-    fn groups_of_a_node_and_of_a_link_are_scoped() {
-        for (group, scoped) in [("ff01::1", true), ("ff12::1", true), ("ff05::1", false), ("ff0e::1", false)] {
-            assert_eq!(is_scoped(SocketAddr::new(group.parse().unwrap(), 7)), scoped, "{group}");
-        }
-        assert!(!is_scoped("224.0.0.1:7".parse().unwrap()));
     }
 }

@@ -36,7 +36,7 @@ use crate::clock::Tick;
 use crate::config::SWEEP_EVERY;
 use crate::connection::{CloseReason, Connection, Fill};
 use crate::context::{Context, event, raise};
-use crate::datagram::{Datagram, Port};
+use crate::datagram::{Datagram, UdpEndpoint};
 use crate::error::Error;
 use crate::service::ErasedService;
 use crate::stats::{Stats, Tally};
@@ -79,7 +79,7 @@ impl Engine {
         mut hosts: Box<[Box<dyn ErasedService>]>,
         children: Option<usize>,
         datagrams: Box<[Box<dyn Datagram>]>,
-        ports: Vec<Port>,
+        ports: Vec<UdpEndpoint>,
     ) -> Result<Engine, Error> {
         let sessions = if children.is_some() { 1 } else { context.limits.connections };
         hosts.iter_mut().for_each(|host| host.reserve(sessions));

@@ -20,7 +20,7 @@ use super::sync::{Mutex, lock};
 use crate::burst::Burst;
 use crate::config::{DATAGRAM, DATAGRAMS};
 use crate::connection::{Interest, Output};
-use crate::datagram::{Answer, Datagram, Packet, Port};
+use crate::datagram::{Answer, Datagram, Packet, UdpEndpoint};
 use crate::error::Error;
 use crate::fmt::{Text, warn};
 
@@ -44,7 +44,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 struct Desk {
     /// `None` when the server is over, which a handle may survive.
-    port: Option<Port>,
+    port: Option<UdpEndpoint>,
     packet: Box<[u8]>,
     reply: Output,
 }
@@ -53,11 +53,11 @@ impl Ports {
     /// Takes the sockets, and watches them from here on.
     pub(super) fn new(
         services: Box<[Box<dyn Datagram>]>,
-        ports: Vec<Port>,
+        ports: Vec<UdpEndpoint>,
         first: usize,
         parked: &Parked,
     ) -> Result<Ports, Error> {
-        let place = |(index, port): (usize, Port)| {
+        let place = |(index, port): (usize, UdpEndpoint)| {
             let state = State::free();
             state.occupy();
             let watched = parked.watch(&port, (first + index) as Token, Interest::Input, None);
@@ -146,7 +146,7 @@ impl Engine {
     }
 
     /// Lets the service see a datagram, and sends its reply.
-    fn answer(&self, port: &Port, packet: &Packet, buffer: &[u8], reply: &mut Output) {
+    fn answer(&self, port: &UdpEndpoint, packet: &Packet, buffer: &[u8], reply: &mut Output) {
         let counters = &self.context.counters;
         let service = &self.ports.services[port.service];
         let bytes = &buffer[..packet.length];

@@ -178,7 +178,7 @@ impl Server {
             if self.engine.next_sweep().is_some_and(|tick| tick.reached(now)) {
                 self.engine.sweep(now);
             }
-            self.memberships.renew(now);
+            self.memberships.rejoin_if_due(now);
             self.count_down(now);
             self.beat(now);
             self.revisit_lobby();
@@ -225,7 +225,7 @@ impl Server {
                 let _ = polled.push(index);
             }
         }
-        if let Some(news) = self.memberships.news() {
+        if let Some(news) = self.memberships.change_fd() {
             let _ = fds.push(PollFd::new(news, PollFlags::POLLIN));
         }
         let timeout = self.next_deadline(now).map(|tick| tick.until(now));
@@ -253,7 +253,7 @@ impl Server {
         let news = fds.get(first + polled.len()).is_some_and(ready);
         drop(fds);
         if news {
-            self.memberships.hear(self.now());
+            self.memberships.note_change(self.now());
         }
         waiting
     }

@@ -1,0 +1,139 @@
+//! A bound UDP socket: datagrams come in and go out one by one, and no call here ever waits.
+//!
+//! Each datagram takes one `recvmsg(2)`. `recvmmsg(2)` would take fewer system calls, but every socket would need a
+//! buffer for each datagram of a batch, and nix's safe wrapper cannot keep its headers from one batch to the next.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, recvmsg, sendto, setsockopt, socket,
+};
+
+use crate::tuning::Tuning;
+
+#[derive(Debug)]
+pub(crate) struct UdpEndpoint {
+    socket: UdpSocket,
+    /// The bound address. A multicast endpoint has the group's here, even if it is bound to the unspecified address.
+    pub(crate) address: SocketAddr,
+    /// The index of the datagram service that answers here.
+    pub(crate) service: usize,
+}
+
+/// One datagram, whose bytes are in the buffer that `receive` was given.
+#[derive(Debug)]
+pub(crate) struct Packet {
+    pub(crate) length: usize,
+    /// False when the datagram was longer than the buffer.
+    pub(crate) whole: bool,
+    pub(crate) from: SocketAddr,
+}
+
+impl UdpEndpoint {
+    /// Binds a unicast address. An IPv6 address receives IPv6 only, as listeners do.
+    ///
+    /// The socket has no SO_REUSEADDR: a second server could then bind the same address, and would take part of the
+    /// datagrams without an error on either side.
+    pub(crate) fn bind(address: SocketAddr, service: usize, tuning: &mut Tuning) -> io::Result<UdpEndpoint> {
+        let socket = unbound(address)?;
+        bind_to(&socket, address, tuning)?;
+        UdpEndpoint::adopt(socket.into(), service)
+    }
+
+    /// Binds a multicast group. Other programs on the machine may bind it too.
+    pub(crate) fn bind_group(group: SocketAddr, service: usize, tuning: &mut Tuning) -> io::Result<UdpEndpoint> {
+        // Linux delivers to a socket only what is addressed to the address that it is bound to, so a socket bound to
+        // the group receives nothing else. The kernel binds a group of one link only together with an interface, and
+        // that binding is lost when the interface goes. For such a group the endpoint binds the unspecified address,
+        // and so receives everything that is sent to its UDP port.
+        let address = if is_scoped(group) { SocketAddr::from((Ipv6Addr::UNSPECIFIED, group.port())) } else { group };
+        let socket = unbound(address)?;
+        setsockopt(&socket, ReuseAddr, &true)?;
+        bind_to(&socket, address, tuning)?;
+        let mut endpoint = UdpEndpoint::adopt(socket.into(), service)?;
+        endpoint.address = SocketAddr::new(group.ip(), endpoint.address.port());
+        Ok(endpoint)
+    }
+
+    /// Takes a socket that is bound already.
+    pub(crate) fn adopt(socket: UdpSocket, service: usize) -> io::Result<UdpEndpoint> {
+        Ok(UdpEndpoint { address: socket.local_addr()?, socket, service })
+    }
+
+    /// Receives a datagram, or `None` when none has arrived.
+    ///
+    /// # Errors
+    /// The kernel reports here what the network said about a datagram that was sent before (udp(7)), or that it has
+    /// no memory. The next call may succeed.
+    pub(crate) fn receive(&self, into: &mut [u8]) -> nix::Result<Option<Packet>> {
+        let room = into.len();
+        let mut parts = [IoSliceMut::new(into)];
+        match recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT) {
+            Ok(message) => {
+                let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
+                // An adopted socket may be of another family. A UDP datagram always has a sender.
+                let from = message.address.as_ref().and_then(ip_address).ok_or(Errno::EAFNOSUPPORT)?;
+                Ok(Some(Packet { length: message.bytes.min(room), whole, from }))
+            }
+            Err(Errno::EAGAIN) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    /// The kernel cannot send it at once, or has no route; the datagram is lost.
+    pub(crate) fn send(&self, bytes: &[u8], to: SocketAddr) -> nix::Result<()> {
+        sendto(self.socket.as_raw_fd(), bytes, &SockaddrStorage::from(to), MsgFlags::MSG_DONTWAIT).map(drop)
+    }
+}
+
+impl AsFd for UdpEndpoint {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A UDP socket of the family of `address`.
+pub(super) fn unbound(address: SocketAddr) -> nix::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+}
+
+fn bind_to(socket: &OwnedFd, address: SocketAddr, tuning: &mut Tuning) -> io::Result<()> {
+    if address.is_ipv6() {
+        setsockopt(socket, Ipv6V6Only, &true)?;
+    }
+    tuning.before_bind(socket);
+    Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?)
+}
+
+/// The IPv4 or IPv6 address in what the kernel wrote.
+pub(super) fn ip_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|address| SocketAddrV4::from(*address).into());
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| SocketAddrV6::from(*address).into()))
+}
+
+/// True for the IPv6 groups of one node or one link (RFC 4291, section 2.7), which have a meaning only together with
+/// an interface.
+fn is_scoped(group: SocketAddr) -> bool {
+    matches!(group.ip(), IpAddr::V6(group) if group.is_multicast() && matches!(group.octets()[1] & 0x0f, 1 | 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_of_a_node_and_of_a_link_are_scoped() {
+        for (group, scoped) in [("ff01::1", true), ("ff12::1", true), ("ff05::1", false), ("ff0e::1", false)] {
+            assert_eq!(is_scoped(SocketAddr::new(group.parse().unwrap(), 7)), scoped, "{group}");
+        }
+        assert!(!is_scoped("224.0.0.1:7".parse().unwrap()));
+    }
+}
