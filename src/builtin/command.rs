@@ -1,6 +1,6 @@
-//! Command: the client sends one line, gets the answer to it, and the connection is closed.
+//! Command: the client sends one line and gets its answer, and the server closes the connection.
 //!
-//! What is answered is one table, [`COMMANDS`]: a line in it is a command. The usual port is 31310.
+//! One table, [`COMMANDS`], has all commands with their answers: a new command is a new line there.
 
 use std::io;
 
@@ -18,27 +18,28 @@ const COMMANDS: &[(&str, &str)] = &[
 const HAIKU: &str = "A haiku on \"Error 404\"\r\n  You step in the stream,\r\n  \
                      But the water has moved on.\r\n  This file is not here.\r\n";
 
-/// What precedes a line that is no command.
+/// The start of the answer to a line that is no command; the line follows.
 const UNKNOWN: &str = "Unknown command:";
 
-/// Answers one line from a table of commands.
+/// Answers one line from a table of commands, and closes the connection. The usual TCP port is 31310.
 ///
-/// Every CR and LF at the line's end is stripped, and ASCII case makes no difference. A line that is in no
-/// table comes back as it was sent, without its end, after `Unknown command:`. A line without an end is
-/// answered when the client closes its sending side. A line that does not fit into the buffer together with
-/// its newline is answered `ERROR: line too long\n`.
+/// The service strips every CR and LF from the line's end, and ignores ASCII case. It answers a line that is not in the
+/// table with `Unknown command:` and the line, without its end. If the client closes its sending side after a line
+/// without an end, that line is answered too. A line that does not fit into the input buffer together with its newline
+/// is answered `ERROR: line too long\n`. At shutdown the client gets `SHUTDOWN\n`.
 #[derive(Clone, Copy, Debug)]
 pub struct Command {
     table: &'static [(&'static str, &'static str)],
 }
 
 impl Command {
-    /// Answers from a table of your own: names in any case, without CR and LF, and what is sent for them.
+    /// Answers from the caller's table of names and answers. A name matches in any ASCII case, and has no CR or LF at
+    /// its end; an answer is sent as it is.
     pub fn new(table: &'static [(&'static str, &'static str)]) -> Command {
         Command { table }
     }
 
-    /// The answer to a line, in two parts.
+    /// The answer to a line, in two parts, of which the second is empty for a known command.
     fn answer<'a>(&self, line: &'a [u8]) -> [&'a [u8]; 2] {
         let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |at| at + 1);
         let line = &line[..end];
@@ -54,24 +55,24 @@ impl Default for Command {
 }
 
 impl Service for Command {
-    /// How much of the answer is given: one longer than the buffer is sent in several parts.
+    /// Bytes of the answer that were written to the output. An answer longer than the buffer takes several calls.
     type Session = usize;
 
     fn open(&self, _: &mut Connection) -> io::Result<usize> {
         Ok(0)
     }
 
-    fn serve(&self, connection: &mut Connection, given: &mut usize) -> io::Result<Flow> {
+    fn serve(&self, connection: &mut Connection, written: &mut usize) -> io::Result<Flow> {
         let (input, output) = connection.split();
         let Some((taken, line)) = input.line() else {
             return if input.is_full() { refuse_long_line(output) } else { Ok(Flow::Continue) };
         };
-        let mut skip = *given;
+        let mut skip = *written;
         for part in self.answer(line) {
             let rest = &part[skip.min(part.len())..];
             skip = skip.saturating_sub(part.len());
             let pushed = output.push(rest);
-            *given += pushed;
+            *written += pushed;
             if pushed < rest.len() {
                 return Ok(Flow::Continue);
             }

@@ -1,11 +1,13 @@
 //! Echo: every byte goes back as it came (RFC 862).
+//!
+//! Bytes that do not fit into the output stay in the input; the engine calls again when the client has read more.
 
 use std::io;
 
 use crate::connection::{Connection, Flow};
 use crate::service::Service;
 
-/// Sends back what it receives.
+/// Sends back what it receives. At shutdown the client gets `SHUTDOWN`, without a newline.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echo;
 

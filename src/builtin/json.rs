@@ -1,33 +1,33 @@
-//! JSON, as far as a fixed-size request needs it: is a text valid (RFC 8259), and what does one member say?
+//! JSON for a request of fixed form: whether a text is valid (RFC 8259), and whether one member has a given value.
 //!
-//! In comes a datagram, out goes a yes or no; nothing is stored, copied or allocated. Names and strings are
-//! compared while they are read, escapes resolved, so `"\u0074ype"` is `"type"`.
+//! A datagram comes in, and yes, no or [`Invalid`] goes out. The scanner compares strings while it reads them, with
+//! their escapes resolved, so `"\u0074ype"` equals `"type"`. It must not allocate or copy.
 
-/// Arrays and objects within each other. Each level is a call, and the stack of a worker is small.
+/// Levels of arrays and objects. Each level is a recursive call, and a worker's stack is small.
 pub(crate) const DEPTH: usize = 32;
 
-/// The text is not valid JSON, or nested deeper than [`DEPTH`].
+/// The text is not valid JSON, or its nesting is deeper than [`DEPTH`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Invalid;
 
-/// True when `text` is an object whose member `name` is the string `wanted`, both in ASCII. Of several members
-/// of that name the last one counts, as nearly everywhere (RFC 8259, section 4).
-pub(crate) fn says(text: &[u8], name: &str, wanted: &str) -> Result<bool, Invalid> {
-    debug_assert!(name.is_ascii() && wanted.is_ascii());
+/// True when `text` is an object whose member `name` is the string `value`; both are ASCII. If there are several
+/// members of that name, the last one counts, as in most parsers (RFC 8259, section 4).
+pub(crate) fn member_is(text: &[u8], name: &str, value: &str) -> Result<bool, Invalid> {
+    debug_assert!(name.is_ascii() && value.is_ascii());
     std::str::from_utf8(text).map_err(|_| Invalid)?;
     let mut scan = Scan { rest: text };
     scan.space();
-    let mut says = false;
+    let mut is = false;
     if scan.rest.first() == Some(&b'{') {
-        scan.object(DEPTH - 1, name, |scan| {
-            says = scan.rest.first() == Some(&b'"') && scan.clone().string(wanted)?;
+        scan.object(DEPTH, name, |scan| {
+            is = scan.rest.first() == Some(&b'"') && scan.clone().string(value)?;
             Ok(())
         })?;
     } else {
         scan.value(DEPTH)?;
     }
     scan.space();
-    if scan.rest.is_empty() { Ok(says) } else { Err(Invalid) }
+    if scan.rest.is_empty() { Ok(is) } else { Err(Invalid) }
 }
 
 #[derive(Clone)]
@@ -48,25 +48,22 @@ impl Scan<'_> {
         Ok(*first)
     }
 
-    /// Takes `byte` if it is next.
+    /// Reads `byte` if it is next. False when it is not.
     fn take(&mut self, byte: u8) -> bool {
-        let next = self.rest.first() == Some(&byte);
-        if next {
-            self.rest = &self.rest[1..];
-        }
-        next
+        self.expect(&[byte]).is_ok()
     }
 
+    /// Reads `text`, or fails and reads nothing.
     fn expect(&mut self, text: &[u8]) -> Result<(), Invalid> {
         self.rest = self.rest.strip_prefix(text).ok_or(Invalid)?;
         Ok(())
     }
 
-    /// A value with up to `depth` levels in it.
+    /// Reads a value with up to `depth` levels in it.
     fn value(&mut self, depth: usize) -> Result<(), Invalid> {
         match self.rest.first() {
-            Some(b'{') => self.object(depth.checked_sub(1).ok_or(Invalid)?, "", |_| Ok(())),
-            Some(b'[') => self.array(depth.checked_sub(1).ok_or(Invalid)?),
+            Some(b'{') => self.object(depth, "", |_| Ok(())),
+            Some(b'[') => self.items(b']', depth, Self::value),
             Some(b'"') => self.string("").map(drop),
             Some(b't') => self.expect(b"true"),
             Some(b'f') => self.expect(b"false"),
@@ -75,54 +72,51 @@ impl Scan<'_> {
         }
     }
 
-    /// An object. `found` sees each value whose name is `name` before it is read.
+    /// Reads an object. `found` gets the scanner before each value whose name is `name`.
     fn object(
         &mut self,
         depth: usize,
         name: &str,
         mut found: impl FnMut(&Self) -> Result<(), Invalid>,
     ) -> Result<(), Invalid> {
-        self.expect(b"{")?;
-        self.space();
-        if self.take(b'}') {
-            return Ok(());
-        }
-        loop {
-            let named = self.string(name)?;
-            self.space();
-            self.expect(b":")?;
-            self.space();
+        self.items(b'}', depth, |scan, depth| {
+            let named = scan.string(name)?;
+            scan.space();
+            scan.expect(b":")?;
+            scan.space();
             if named {
-                found(self)?;
+                found(scan)?;
             }
-            self.value(depth)?;
-            self.space();
-            match self.next()? {
-                b',' => self.space(),
-                b'}' => return Ok(()),
-                _ => return Err(Invalid),
-            }
-        }
+            scan.value(depth)
+        })
     }
 
-    fn array(&mut self, depth: usize) -> Result<(), Invalid> {
-        self.expect(b"[")?;
+    /// Reads an opening bracket, items separated by commas, and the bracket `close`. `item` reads one item, with the
+    /// number of levels that it may have.
+    fn items(
+        &mut self,
+        close: u8,
+        depth: usize,
+        mut item: impl FnMut(&mut Self, usize) -> Result<(), Invalid>,
+    ) -> Result<(), Invalid> {
+        let depth = depth.checked_sub(1).ok_or(Invalid)?;
+        self.next()?;
         self.space();
-        if self.take(b']') {
+        if self.take(close) {
             return Ok(());
         }
         loop {
-            self.value(depth)?;
+            item(self, depth)?;
             self.space();
             match self.next()? {
                 b',' => self.space(),
-                b']' => return Ok(()),
+                byte if byte == close => return Ok(()),
                 _ => return Err(Invalid),
             }
         }
     }
 
-    /// A string. True when it is `wanted`.
+    /// Reads a string. True when it is `wanted`.
     fn string(&mut self, wanted: &str) -> Result<bool, Invalid> {
         self.expect(b"\"")?;
         let mut wanted = wanted.bytes();
@@ -138,7 +132,8 @@ impl Scan<'_> {
         }
     }
 
-    /// What follows a backslash. Halves of surrogate pairs are valid alone too, as the grammar has it.
+    /// Reads what follows a backslash, and returns the UTF-16 code unit. The grammar allows one half of a surrogate
+    /// pair alone.
     fn escape(&mut self) -> Result<u16, Invalid> {
         Ok(match self.next()? {
             byte @ (b'"' | b'\\' | b'/') => byte.into(),
@@ -174,7 +169,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// One digit or more.
+    /// Reads one or more digits.
     fn digits(&mut self) -> Result<(), Invalid> {
         let count = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         self.rest = &self.rest[count..];
@@ -187,7 +182,7 @@ mod tests {
     use super::*;
 
     fn ask(text: impl AsRef<[u8]>) -> Result<bool, Invalid> {
-        says(text.as_ref(), "type", "time")
+        member_is(text.as_ref(), "type", "time")
     }
 
     #[test]

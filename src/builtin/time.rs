@@ -1,15 +1,14 @@
 //! Time: answers a JSON datagram with the local time.
 //!
-//! `{"type": "time"}` gets `{"time": "2026-11-21 01:38:47.123456"}`, other JSON `{"error": "unknown request"}`,
-//! and everything else `{"error": "invalid JSON"}`: what is nested deeper than 32 levels too, and what is longer
-//! than [`DATAGRAM`](crate::config::DATAGRAM) bytes.
+//! A datagram comes in, and a reply of at most 38 bytes goes out. The service must not help to flood a third
+//! machine, whose address a sender can forge: `AMPLIFIED` and `AMPLIFIED_RATE` limit what it sends.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::json::says;
+use super::json::member_is;
 use crate::burst::Burst;
 use crate::datagram::{Answer, Datagram};
 use crate::localtime;
@@ -18,25 +17,34 @@ use crate::service::Reply;
 const UNKNOWN: &[u8] = b"{\"error\": \"unknown request\"}";
 const INVALID: &[u8] = b"{\"error\": \"invalid JSON\"}";
 
-/// A reply of more than so many times its request's bytes may serve to flood somebody whose address the request
-/// bears. This is what QUIC allows towards an address that nobody has vouched for (RFC 9000, section 8.1).
+/// A reply of more than this many times its request's bytes counts as amplified: an attacker can use it to flood the
+/// owner of a forged address. QUIC allows the same factor towards an address that it has not validated (RFC 9000,
+/// section 8.1).
 const AMPLIFIED: usize = 3;
-/// Such replies per second. They are errors of at most 28 bytes, so that is less than one client with a modem can
-/// send by itself, and far more than anybody mistypes.
+/// Amplified replies per second. They are errors of at most 28 bytes, so all of them are 28 kB/s, which is no useful
+/// flood, and far more than honest clients cause by mistake.
 const AMPLIFIED_RATE: u32 = 1_000;
 
-/// Tells the local time, with microseconds.
+/// Tells the local time, with microseconds. The usual UDP port is 5006.
 ///
-/// A request of fewer than 10 bytes is an error, and its reply may be more than three times as long: a thousand of these
-/// are given in a second, by all clones together, and none to what comes beyond. Every other reply is at most three
-/// times as long as its request.
+/// | request                                                  | reply                                    |
+/// | -------------------------------------------------------- | ---------------------------------------- |
+/// | `{"type": "time"}`, with any other members               | `{"time": "2026-11-21 01:38:47.123456"}` |
+/// | other JSON                                               | `{"error": "unknown request"}`           |
+/// | not JSON, or more than 32 levels of arrays and objects   | `{"error": "invalid JSON"}`              |
+/// | more than [`DATAGRAM`](crate::config::DATAGRAM) bytes    | `{"error": "invalid JSON"}`              |
+/// | one of these two errors                                  | none                                     |
+///
+/// A sender can forge its address, so replies are limited. A reply to a request of 10 or more bytes is at most three
+/// times as long as the request. A reply to a shorter request may be longer; all clones together send 1,000 of these
+/// a second, and drop the rest.
 #[derive(Clone, Debug)]
 pub struct Time {
     amplified: Arc<Burst>,
 }
 
 impl Time {
-    /// Reads the time zone, which is all that allocates.
+    /// Reads the time zone from the file system, and allocates. No later call does either.
     pub fn new() -> Time {
         localtime::now();
         Time { amplified: Arc::new(Burst::of_lines(AMPLIFIED_RATE, Duration::from_secs(1))) }
@@ -51,11 +59,11 @@ impl Default for Time {
 
 impl Datagram for Time {
     fn receive(&self, packet: &[u8], _: SocketAddr, reply: &mut Reply) -> io::Result<Answer> {
-        // An error is never answered with one: a forged sender would set two servers on each other for ever.
+        // Two servers would answer each other's errors for ever, after one datagram with a forged address.
         if packet == UNKNOWN || packet == INVALID {
             return Ok(Answer::Silence);
         }
-        match says(packet, "type", "time") {
+        match member_is(packet, "type", "time") {
             Ok(true) => write!(reply, "{{\"time\": \"{}\"}}", localtime::now())?,
             Ok(false) => reply.write_all(UNKNOWN)?,
             Err(_) => reply.write_all(INVALID)?,
@@ -87,14 +95,14 @@ mod tests {
         }
     }
 
-    /// Nobody is flooded by way of this server: what is sent for a small request is bounded per second, and beyond
-    /// that no more than three bytes are sent for one.
+    /// Amplified replies are bounded per second, and every other reply has at most three bytes for one of its
+    /// request.
     #[test]
     fn replies_amplify_little() {
         let time = Time::new();
         assert_eq!(answered(&time, br#"{"type":"time"}"#), 38, "the shortest request for the time, at 2.5 times");
         let packets: Vec<Vec<u8>> = (0..64).flat_map(|length| [vec![b'7'; length], vec![b'x'; length]]).collect();
-        assert!(packets.iter().all(|packet| answered(&time, packet) > 0), "everybody is answered");
+        assert!(packets.iter().all(|packet| answered(&time, packet) > 0), "every client is answered");
         let start = std::time::Instant::now();
         let given = (0..100_000).filter(|_| answered(&time, b"7") > 0).count() as u128;
         assert!(given <= u128::from(AMPLIFIED_RATE) * (start.elapsed().as_millis() / 1_000 + 2), "{given}");

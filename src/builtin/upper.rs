@@ -1,22 +1,22 @@
-//! Upper case: what is received goes back with its ASCII letters in upper case, every other byte unchanged.
+//! Upper case: bytes go back with their ASCII letters in upper case, and every other byte unchanged.
 //!
-//! [`Upper`] answers bytes as they come, [`UpperLines`] whole lines. Letters are changed where they arrived, in
-//! the input buffer, and copied once, into the output.
+//! [`Upper`] answers bytes as they arrive, [`UpperLines`] answers whole lines. Both change the letters in the input
+//! buffer, and copy each byte once.
 
 use std::io;
 
 use crate::connection::{Connection, Flow, Input, Output};
 use crate::service::{Service, refuse_long_line};
 
-/// Sends back what it receives in ASCII upper case.
+/// Sends back what it receives in ASCII upper case. At shutdown the client gets `SHUTDOWN`, without a newline.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Upper;
 
-/// Sends back each line in ASCII upper case, with the end it came with.
+/// Sends back each line in ASCII upper case, with its own line end.
 ///
-/// A last line without an end is answered when the client closes its sending side, without an end too. A line
-/// that does not fit into the buffer together with its newline is answered `ERROR: line too long\n`, and the
-/// connection is closed.
+/// If the client closes its sending side after a line without an end, that line is answered without an end. A line that
+/// does not fit into the input buffer together with its newline is answered `ERROR: line too long\n`, and the
+/// connection is closed. At shutdown the client gets `SHUTDOWN\n`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UpperLines;
 
@@ -68,7 +68,7 @@ impl Service for UpperLines {
     }
 }
 
-/// Answers the first `count` bytes.
+/// Answers as many of the first `count` bytes as fit into the output.
 fn answer(input: &mut Input, output: &mut Output, count: usize) {
     input.bytes_mut()[..count].make_ascii_uppercase();
     let taken = output.push(&input.bytes()[..count]);

@@ -12,7 +12,7 @@ mod talk;
 use std::io;
 
 use crate::activation::names;
-use crate::builtin::{Command, Kv, UpperLines, json};
+use crate::builtin::{self, Command, Kv, UpperLines, member_is};
 use crate::config::{CONTROL_REQUEST, LISTENERS, MAX_TIMEOUT};
 use crate::connection::Flow;
 use crate::server::control::{Ask, heard};
@@ -75,14 +75,14 @@ pub fn command(case: &Case<'_>) {
 
 /// Whether a text asks for the time, or `None` when it is not JSON; it is judged the same with space around it.
 pub fn json(text: &[u8]) -> Option<bool> {
-    let judged = json::says(text, "type", "time").ok();
+    let judged = member_is(text, "type", "time").ok();
     let spaced = [b" \t", text, b"\r\n"].concat();
-    assert_eq!(json::says(&spaced, "type", "time").ok(), judged);
+    assert_eq!(member_is(&spaced, "type", "time").ok(), judged);
     judged
 }
 
 /// Levels of nesting that a request may have.
-pub const JSON_DEPTH: usize = json::DEPTH;
+pub const JSON_DEPTH: usize = builtin::JSON_DEPTH;
 
 /// A control request means the same however it arrives, and a refusal is one harmless line.
 pub fn control(case: &Case<'_>) {

@@ -1,7 +1,7 @@
 //! `lastorders serve`: from options to a running server.
 
 use lastorders::activation::{Inherited, Socket as Ready};
-use lastorders::builtin::{Bulletin, Command, Echo, Kv, Time, Upper, UpperLines};
+use lastorders::builtin::{Command, Echo, Kv, MulticastLog, Time, Upper, UpperLines};
 use lastorders::{Builder, Error, Group};
 use log::{LevelFilter, error, info, warn};
 use nix::sys::signal::Signal;
@@ -125,7 +125,7 @@ fn builder(serve: &mut Serve) -> Result<Builder, Failure> {
             }
             Socket::Udp(service, address) => builder.datagram(Time::new()).name(service).bind(*address),
             Socket::Multicast(address) => Group::new(*address, serve.interface.clone())
-                .map(|group| builder.datagram(Bulletin).name("multicast").join(group)),
+                .map(|group| builder.datagram(MulticastLog).name("multicast").join(group)),
         };
         builder = next.map_err(|error| Failure::Run(error.to_string()))?;
     }

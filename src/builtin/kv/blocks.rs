@@ -1,10 +1,10 @@
-//! Fixed blocks of bytes, chained: where the store keeps its keys and values.
+//! Chains of fixed blocks of bytes, in which the store keeps its keys and values.
 //!
-//! A text takes as many blocks as it needs and gives all of them back, whichever they are, so there is nothing
-//! to compact: writing and removing cost what the text is long, never what the store holds. A chain ends where
-//! its owner's length says; the link of its last block means nothing.
+//! A text comes in and takes as many blocks as it needs, wherever they lie. So the store never has to compact its
+//! memory, and writing or removing a text costs time by its length only. The caller keeps the number of the first block
+//! and the text's length; the link of the last block has no meaning.
 
-use super::store::zeroed;
+use super::memory::zeroed;
 use crate::error::Error;
 
 /// Bytes of text in a block. With its link that is 32, half a cache line on most machines.
@@ -13,17 +13,18 @@ const BLOCK: usize = 28;
 #[derive(Debug)]
 pub(super) struct Blocks {
     bytes: Box<[[u8; BLOCK]]>,
-    /// The block that follows each one in its chain, or in the list of freed ones.
+    /// For each block, the next one in its chain or in the list of released blocks.
     links: Box<[u32]>,
-    /// The first of `free` blocks that were used and given back.
-    freed: u32,
+    /// The first block in the list of released ones.
+    released: u32,
+    /// The length of that list.
     free: usize,
-    /// Blocks from here on were never used.
+    /// Invariant: no block from this one on was ever used.
     fresh: usize,
 }
 
-/// Blocks that hold `bytes` in up to `texts` texts, however they are divided: a text of n bytes, n > 0, takes
-/// (n - 1) / BLOCK + 1 of them, and the first terms add up to no more than `bytes` / BLOCK.
+/// The number of blocks that hold `bytes` in up to `texts` texts, however the bytes are divided. A text of n bytes,
+/// n > 0, takes (n - 1) / BLOCK + 1 blocks, and the first terms add up to no more than `bytes` / BLOCK.
 pub(super) fn blocks_for(texts: usize, bytes: usize) -> usize {
     bytes / BLOCK + texts
 }
@@ -33,11 +34,11 @@ impl Blocks {
     pub(super) const SIZE: usize = BLOCK + size_of::<u32>();
 
     pub(super) fn new(count: usize) -> Result<Blocks, Error> {
-        Ok(Blocks { bytes: zeroed(count, [0; BLOCK])?, links: zeroed(count, 0)?, freed: 0, free: 0, fresh: 0 })
+        Ok(Blocks { bytes: zeroed(count, [0; BLOCK])?, links: zeroed(count, 0)?, released: 0, free: 0, fresh: 0 })
     }
 
-    /// Writes a text made of two parts and returns its first block. The caller sees to it that there are
-    /// enough blocks, and that the text is not empty.
+    /// Writes a text made of two parts, and returns its first block. The caller guarantees that enough blocks are free
+    /// and that the text is not empty.
     pub(super) fn write(&mut self, parts: [&[u8]; 2]) -> u32 {
         let first = self.take();
         let (mut block, mut used) = (first, 0);
@@ -57,7 +58,7 @@ impl Blocks {
         first
     }
 
-    /// The pieces of a text, from `skip` bytes into it until `length` bytes into it.
+    /// The bytes `skip..length` of a text, in pieces.
     pub(super) fn read(&self, first: u32, skip: usize, length: usize) -> impl Iterator<Item = &[u8]> {
         let mut block = first;
         (0..length.div_ceil(BLOCK)).filter_map(move |index| {
@@ -68,12 +69,12 @@ impl Blocks {
         })
     }
 
-    /// Gives a text's blocks back.
+    /// Releases the blocks of a text.
     pub(super) fn release(&mut self, first: u32, length: usize) {
         let count = length.div_ceil(BLOCK);
         let last = (1..count).fold(first, |block, _| self.links[block as usize]);
-        self.links[last as usize] = self.freed;
-        self.freed = first;
+        self.links[last as usize] = self.released;
+        self.released = first;
         self.free += count;
     }
 
@@ -85,12 +86,12 @@ impl Blocks {
 
     fn take(&mut self) -> u32 {
         if self.free == 0 {
-            debug_assert!(self.fresh < self.bytes.len(), "the caller has counted");
+            debug_assert!(self.fresh < self.bytes.len(), "the caller guarantees a free block");
             self.fresh += 1;
             return (self.fresh - 1) as u32;
         }
-        let block = self.freed;
-        self.freed = self.links[block as usize];
+        let block = self.released;
+        self.released = self.links[block as usize];
         self.free -= 1;
         block
     }

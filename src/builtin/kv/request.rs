@@ -1,7 +1,7 @@
-//! One line of the key-value protocol: from bytes to a request, or to the error that answers it.
+//! One line of the key-value protocol: bytes come in, and a request or the text of an error goes out.
 //!
-//! White space is what Unicode calls so ([`char::is_whitespace`]): blanks, tabs, `\r`, no-break and wide spaces.
-//! NUL and other control characters are ordinary parts of words.
+//! White space is Unicode's ([`char::is_whitespace`]): blanks, tabs, `\r`, no-break and wide spaces. NUL and other
+//! control characters are parts of words. Parsing must not allocate or copy.
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Request<'a> {
@@ -9,30 +9,30 @@ pub(super) enum Request<'a> {
     Get(&'a str),
     Delete(&'a str),
     Quit,
-    /// Nothing to execute: this is the answer.
-    Wrong(&'static str),
+    /// Not a request; the text is the answer.
+    Invalid(&'static str),
 }
 
 impl Request<'_> {
     /// Reads a line, with or without its end.
     pub(super) fn parse(line: &[u8]) -> Request<'_> {
-        let Ok(text) = std::str::from_utf8(line) else { return Request::Wrong("ERROR: invalid UTF-8\n") };
+        let Ok(text) = std::str::from_utf8(line) else { return Request::Invalid("ERROR: invalid UTF-8\n") };
         let (verb, rest) = first_word(text.trim());
         let (key, value) = first_word(rest);
         let is = |name: &str| verb.eq_ignore_ascii_case(name);
-        // No word is empty, so there is one more when what follows is not.
+        // `key` is the second word, and `value` is everything after it. Each is empty if the line has no such word.
         match (key.is_empty(), value.is_empty()) {
             _ if is("QUIT") => Request::Quit,
             (false, false) if is("SET") => Request::Set(key, value),
             (false, true) if is("GET") => Request::Get(key),
             (false, true) if is("DEL") => Request::Delete(key),
-            _ if verb.is_empty() => Request::Wrong("ERROR: empty command\n"),
-            _ => Request::Wrong("ERROR: unknown command\n"),
+            _ if verb.is_empty() => Request::Invalid("ERROR: empty command\n"),
+            _ => Request::Invalid("ERROR: unknown command\n"),
         }
     }
 }
 
-/// The first word and what follows the white space behind it; both are empty when there is none.
+/// The first word, and the rest after the white space that follows it. Both are empty when there is no word.
 fn first_word(text: &str) -> (&str, &str) {
     let (word, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
     (word, rest.trim_start())
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_wrong_line_has_the_error_that_answers_it() {
         for line in ["", " ", "\t\r\n", "\u{a0}\u{3000}", "\u{b}\u{c}"] {
-            assert_eq!(Request::parse(line.as_bytes()), Request::Wrong("ERROR: empty command\n"), "{line:?}");
+            assert_eq!(Request::parse(line.as_bytes()), Request::Invalid("ERROR: empty command\n"), "{line:?}");
         }
         for line in [
             "GET",
@@ -84,10 +84,10 @@ mod tests {
             "PING",
             "get\u{200b}a",
         ] {
-            assert_eq!(Request::parse(line.as_bytes()), Request::Wrong("ERROR: unknown command\n"), "{line:?}");
+            assert_eq!(Request::parse(line.as_bytes()), Request::Invalid("ERROR: unknown command\n"), "{line:?}");
         }
         for line in [&b"\xff"[..], b"GET \xc3", b"QUIT \x80", b" \xed\xa0\x80 ", b"SET a \xf5\x80\x80\x80"] {
-            assert_eq!(Request::parse(line), Request::Wrong("ERROR: invalid UTF-8\n"), "{line:?}");
+            assert_eq!(Request::parse(line), Request::Invalid("ERROR: invalid UTF-8\n"), "{line:?}");
         }
     }
 }

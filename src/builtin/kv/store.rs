@@ -1,29 +1,31 @@
-//! The store: a fixed number of entries and of bytes, shared by all clients, allocated when it is made.
+//! The store: a map from keys to values with a limit on entries and one on bytes, which all clients share.
 //!
-//! An open-addressing table finds an entry by its key's hash; the texts lie in [`Blocks`]. The hash is keyed
-//! with a random seed, so that nobody can choose keys that collide. Nothing here knows the protocol.
+//! Keys and values come in as bytes, without any protocol. An open-addressing table finds an entry by its key's hash,
+//! and [`Blocks`] has the bytes. A random seed keys the hash, because a client could otherwise choose keys that collide
+//! and make every search slow. The store allocates everything in [`Store::new`], and must not allocate after.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::sync::{PoisonError, RwLock};
 
 use super::blocks::{Blocks, blocks_for};
+use super::memory::zeroed;
 use crate::config::{KV_BYTES, KV_ENTRIES};
 use crate::error::Error;
 
 #[derive(Debug)]
 pub(super) struct Store {
     seed: RandomState,
+    /// The most entries, and the most bytes of all keys and values.
     entries: usize,
     bytes: usize,
     table: RwLock<Table>,
 }
 
-/// There is no room; the store is as it was.
+/// The value does not fit. The store has not changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// A value, as long as the store is locked for reading.
+/// A value in a store that is locked for reading.
 pub(super) struct Value<'a> {
     blocks: &'a Blocks,
     cell: Cell,
@@ -31,8 +33,8 @@ pub(super) struct Value<'a> {
 
 #[derive(Debug)]
 struct Table {
-    /// Invariant: at most half of them are taken, and no free one lies between a key's home, the cell that its
-    /// hash names, and the cell that has it.
+    /// Invariant: at most half of the cells are taken, and no free cell lies between a key's home (the cell that its
+    /// hash selects) and the cell that has the key.
     cells: Box<[Cell]>,
     blocks: Blocks,
     entries: usize,
@@ -44,7 +46,7 @@ struct Table {
 struct Cell {
     hash: u32,
     block: u32,
-    /// Bytes of the key, which begins the text; 0 in a free cell.
+    /// Bytes of the key, which is the start of the text. 0 in a free cell.
     key: u32,
     /// Bytes of key and value.
     text: u32,
@@ -69,58 +71,46 @@ impl Store {
         Ok(Store { seed: RandomState::new(), entries, bytes, table: RwLock::new(table) })
     }
 
-    /// Bytes that it allocated.
+    /// Bytes that the store allocated.
     pub(super) fn memory(&self) -> usize {
         cells_for(self.entries) * size_of::<Cell>() + blocks_for(self.entries, self.bytes) * Blocks::SIZE
     }
 
-    /// Looks a key up and shows what it has to `see`, while no other thread can write.
+    /// Calls `see` with the key's value. No thread can write to the store until `see` returns.
     pub(super) fn get<T>(&self, key: &[u8], see: impl FnOnce(Option<Value<'_>>) -> T) -> T {
         let hash = self.hash(key);
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         see(table.find(hash, key).ok().map(|at| Value { blocks: &table.blocks, cell: table.cells[at] }))
     }
 
-    /// Stores a value in place of the one that the key has, if any. The key must not be empty.
+    /// Stores a value, and removes the key's old one. The key must not be empty.
     pub(super) fn set(&self, key: &[u8], value: &[u8]) -> Result<(), Full> {
         let hash = self.hash(key);
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let found = table.find(hash, key);
         let old = found.map_or(0, |at| table.cells[at].text as usize);
         let new = key.len() + value.len();
-        // Written so that nothing can overflow: `old` is part of `bytes`, which never exceeds the capacity.
+        // `old` is part of `table.bytes`, which never exceeds `self.bytes`, so neither difference can underflow.
         if new > self.bytes - (table.bytes - old) || (found.is_err() && table.entries == self.entries) {
             return Err(Full);
         }
-        let at = match found {
-            Ok(at) => {
-                let Cell { block, text, .. } = table.cells[at];
-                table.blocks.release(block, text as usize);
-                at
-            }
-            Err(at) => {
-                table.entries += 1;
-                at
-            }
-        };
+        match found {
+            Ok(at) => table.release(at),
+            Err(_) => table.entries += 1,
+        }
+        let (Ok(at) | Err(at)) = found;
         table.bytes = table.bytes - old + new;
         let block = table.blocks.write([key, value]);
-        // The capacity, which both lengths are within, is far below 2^32.
+        // Both lengths are at most KV_BYTES, which is far below 2^32.
         table.cells[at] = Cell { hash, block, key: key.len() as u32, text: new as u32 };
         Ok(())
     }
 
-    /// Removes a key. False when it is not there.
+    /// Removes a key and its value. False when the store has no such key.
     pub(super) fn delete(&self, key: &[u8]) -> bool {
         let hash = self.hash(key);
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        match table.find(hash, key) {
-            Ok(at) => {
-                table.remove(at);
-                true
-            }
-            Err(_) => false,
-        }
+        table.find(hash, key).map(|at| table.remove(at)).is_ok()
     }
 
     fn hash(&self, key: &[u8]) -> u32 {
@@ -141,11 +131,11 @@ impl Value<'_> {
 }
 
 impl Table {
-    /// The cell that has a key, or else the free one where it belongs.
+    /// The cell that has the key, or `Err` with the free cell where the key belongs.
     fn find(&self, hash: u32, key: &[u8]) -> Result<usize, usize> {
         let mut at = self.home(hash);
         while self.cells[at].key != 0 {
-            if self.cells[at].hash == hash && self.has(self.cells[at], key) {
+            if self.cells[at].hash == hash && self.has_key(self.cells[at], key) {
                 return Ok(at);
             }
             at = self.next(at);
@@ -153,18 +143,17 @@ impl Table {
         Err(at)
     }
 
-    fn has(&self, cell: Cell, key: &[u8]) -> bool {
+    fn has_key(&self, cell: Cell, key: &[u8]) -> bool {
         let mut rest = key;
         let mut pieces = self.blocks.read(cell.block, 0, cell.key as usize);
         pieces.all(|piece| rest.strip_prefix(piece).map(|tail| rest = tail).is_some()) && rest.is_empty()
     }
 
     fn remove(&mut self, at: usize) {
-        let Cell { block, text, .. } = self.cells[at];
-        self.blocks.release(block, text as usize);
+        self.release(at);
         self.entries -= 1;
-        self.bytes -= text as usize;
-        // What was put behind it for want of this cell moves up, so that no search ends too early.
+        self.bytes -= self.cells[at].text as usize;
+        // A search ends at a free cell. So each later entry whose search passes this cell moves up into it.
         let (mut hole, mut at) = (at, self.next(at));
         while self.cells[at].key != 0 {
             let home = self.home(self.cells[at].hash);
@@ -177,6 +166,12 @@ impl Table {
         self.cells[hole] = Cell::default();
     }
 
+    /// Releases the blocks of a cell's text.
+    fn release(&mut self, at: usize) {
+        let Cell { block, text, .. } = self.cells[at];
+        self.blocks.release(block, text as usize);
+    }
+
     fn home(&self, hash: u32) -> usize {
         hash as usize & (self.cells.len() - 1)
     }
@@ -185,24 +180,15 @@ impl Table {
         (at + 1) & (self.cells.len() - 1)
     }
 
-    /// How many steps of [`next`](Table::next) lead from one cell to another.
+    /// The number of steps of [`next`](Table::next) from one cell to another.
     fn distance(&self, from: usize, to: usize) -> usize {
         to.wrapping_sub(from) & (self.cells.len() - 1)
     }
 }
 
-/// A power of two, so that a hash names a cell without a division.
+/// The table's size, a power of two: the low bits of a hash then select a cell, without a division.
 fn cells_for(entries: usize) -> usize {
     (entries * 2).next_power_of_two()
-}
-
-/// A fixed block of memory, written once: what a machine does not have is missed at start, and said.
-pub(super) fn zeroed<T: Clone>(count: usize, zero: T) -> Result<Box<[T]>, Error> {
-    let mut memory = Vec::new();
-    let reserved = memory.try_reserve_exact(count).map_err(|_| io::ErrorKind::OutOfMemory);
-    reserved.map_err(Error::setup("allocate the kv store"))?;
-    memory.resize(count, zero);
-    Ok(memory.into_boxed_slice())
 }
 
 #[cfg(test)]
@@ -295,7 +281,7 @@ mod tests {
                 keys.iter().for_each(|key| store.set(key, &vec![round; length - 1]).unwrap());
             }
             assert_eq!(store.set(b"another", b""), Err(Full));
-            // All that is left, in one value; then not one byte more.
+            // One value takes all bytes that are left. The store then refuses one more byte.
             let rest = 64 * 150 - 64 * length;
             store.set(&keys[0], &vec![9; length - 1 + rest]).unwrap();
             assert_eq!(store.set(&keys[1], &vec![8; length]), Err(Full));

@@ -1,7 +1,7 @@
-//! Bulletin: logs what is sent to a multicast group, and answers nothing.
+//! Multicast log: logs what is sent to a multicast group, and answers nothing.
 //!
-//! Anybody can send there, so nothing that was sent reaches the log as it came: what would begin a line of its
-//! own, steer a terminal, or not be text at all is written as an escape.
+//! Any machine can send to a group. The service must not let a datagram forge a line of the log or control a
+//! terminal, so line ends, control characters and bytes that are not text are logged as escapes.
 
 use std::fmt::{self, Write};
 use std::io;
@@ -12,11 +12,15 @@ use crate::datagram::{Answer, Datagram};
 use crate::fmt::{Text, info};
 use crate::service::Reply;
 
-/// Logs each datagram as `Received: TEXT from ADDR`.
+/// Logs each datagram as `Received: TEXT from ADDR`, at level info.
+///
+/// TEXT is one line: backslashes and characters that control or do not show are Rust escapes, as in `\n`, and bytes
+/// that are not UTF-8 are `\xFF`. Of a datagram of more than [`DATAGRAM`] bytes only the fact is logged. A call
+/// blocks as long as the logger does.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Bulletin;
+pub struct MulticastLog;
 
-impl Datagram for Bulletin {
+impl Datagram for MulticastLog {
     fn receive(&self, packet: &[u8], from: SocketAddr, _: &mut Reply) -> io::Result<Answer> {
         info!("Received: {} from {}", Text(&Escaped(packet)), Text(&from));
         Ok(Answer::Silence)
@@ -28,8 +32,6 @@ impl Datagram for Bulletin {
     }
 }
 
-/// Text on one line: quotes as they are; backslashes, control and invisible characters as Rust escapes; bytes
-/// that are not UTF-8 as `\xFF`.
 struct Escaped<'a>(&'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
