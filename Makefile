@@ -1,7 +1,7 @@
 # What a person can do here. Plain `make` lists it.
 .DEFAULT_GOAL := help
 .PHONY: help run test check fmt lint doc scripts model mutants repeat stampede moments soak fuzz tsan miri bench \
-	bench-quick bench-check bench-build micro instructions cross-build qemu-test board-test size ci clean
+	bench-quick bench-check bench-build micro instructions instructions-arm cross-build qemu-test board-test size ci clean
 
 CARGO ?= cargo
 ARGS ?= --tcp echo=127.0.0.1:9999
@@ -9,7 +9,7 @@ SCRIPTS := .ci/run $(wildcard tools/*.sh tests/*.sh board/qemu/*.sh board/qemu/i
 	board/rootfs-overlay/etc/init.d/* board/openwrt/lastorders/files/*.init)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build the daemon and serve echo on 127.0.0.1:9999 (ARGS="..." for other options)
 	$(CARGO) run --release --locked -- serve $(ARGS)
@@ -63,6 +63,9 @@ micro: ## measure the parts by themselves with criterion: queue, lead, parking, 
 
 instructions: bench-build ## count the instructions per request with callgrind, which noise does not move
 	benches/target/release/instructions
+
+instructions-arm: ## the same for the armv7 build, with a plugin of QEMU (TESTED_DAEMON=FILE for another armv7 build)
+	tools/instructions-arm.sh
 
 bench-check: ## format, lints and tests of the benchmarks, which are a package of their own
 	$(CARGO) fmt --check --manifest-path benches/Cargo.toml

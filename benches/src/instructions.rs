@@ -1,8 +1,10 @@
-//! Instructions per request, counted by callgrind: a figure that noise does not move.
+//! Instructions per request, counted by callgrind, or by QEMU for a daemon of another architecture: a figure that noise
+//! does not move.
 //!
 //! The daemon is run twice, with different numbers of requests; the difference of the counts over that of the numbers
 //! is what a request costs, without start and end. The kernel's share is not in it.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -28,26 +30,48 @@ pub const ALL: [Counted; 4] = [
     Counted { name: "kv GET, 1 client", service: Service::Kv, clients: 1 },
 ];
 
-/// True when valgrind is here.
-pub fn is_possible() -> bool {
-    let status = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
+/// The start of a command line that the daemon's continues. The program runs the daemon, and says
+/// `Collected : COUNT` on standard error once the daemon has ended.
+pub struct Counter(Vec<OsString>);
+
+impl Counter {
+    pub fn callgrind() -> Counter {
+        Counter(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"].map(OsString::from).into())
+    }
+
+    /// A program with its arguments, or nothing when there is no program.
+    pub fn from_words(words: impl IntoIterator<Item = OsString>) -> Option<Counter> {
+        let words = Vec::from_iter(words);
+        (!words.is_empty()).then_some(Counter(words))
+    }
+
+    /// True when the program is here.
+    pub fn is_installed(&self) -> bool {
+        let status = Command::new(&self.0[0]).arg("--version").stdout(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    }
+
+    /// The command that counts the daemon.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.0[0]);
+        command.args(&self.0[1..]).arg(daemon());
+        command
+    }
 }
 
 impl Counted {
     /// Instructions per request, of all threads.
-    pub fn measure(&self) -> io::Result<f64> {
-        let [few, many] = RUNS.map(|requests| self.run(requests));
+    pub fn measure(&self, counter: &Counter) -> io::Result<f64> {
+        let [few, many] = RUNS.map(|requests| self.run(requests, counter));
         Ok((many? as f64 - few? as f64) / (RUNS[1] - RUNS[0]) as f64)
     }
 
     /// Instructions of a whole run.
-    fn run(&self, requests: usize) -> io::Result<u64> {
+    fn run(&self, requests: usize, counter: &Counter) -> io::Result<u64> {
         let port = free_port(self.service)?;
         let word = if self.service == Service::Kv { "kv" } else { "echo" };
-        let log = std::env::temp_dir().join(format!("lastorders-callgrind-{port}.log"));
-        let mut command = Command::new("valgrind");
-        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(daemon());
+        let log = std::env::temp_dir().join(format!("lastorders-instructions-{port}.log"));
+        let mut command = counter.command();
         command.args(["serve", "--tcp", &format!("{word}=127.0.0.1:{port}"), "--log-level", "off"]);
         command.stderr(File::create(&log)?);
         let mut server = Server::launch(command, port, self.service)?;
@@ -67,7 +91,7 @@ impl Counted {
         let text = fs::read_to_string(&log)?;
         fs::remove_file(&log)?;
         let count = text.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
-        count.ok_or_else(|| io::Error::other(format!("callgrind did not count: {text}")))
+        count.ok_or_else(|| io::Error::other(format!("the daemon's instructions were not counted: {text}")))
     }
 }
 

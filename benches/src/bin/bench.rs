@@ -8,11 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lastorders_benches::instructions::{self, Counter};
 use lastorders_benches::plan::{Case, cases};
 use lastorders_benches::report::{Results, loads};
 use lastorders_benches::rounds::{self, Cell, Effort};
 use lastorders_benches::server::{Program, daemon};
-use lastorders_benches::{chart, growth, instructions, memory, notices};
+use lastorders_benches::{chart, growth, memory, notices};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Clients and a few more: the servers inherit it.
@@ -96,10 +97,11 @@ fn ask_the_rest(
     eprintln!("notices");
     let notices = Some(notices::measure(effort.rounds.max(5))?);
     let mut counts = Vec::new();
-    if !options.quick && instructions::is_possible() {
+    let counter = Counter::callgrind();
+    if !options.quick && counter.is_installed() {
         for counted in instructions::ALL {
             eprintln!("instructions: {}", counted.name);
-            counts.push((counted.name, counted.measure()?));
+            counts.push((counted.name, counted.measure(&counter)?));
         }
     }
     Ok(Results { effort, cases, groups, memory, by_connections, by_workers, notices, instructions: counts })
