@@ -20,6 +20,7 @@ use nix::sys::socket::sockopt::{Linger, RcvBuf};
 use nix::sys::socket::{MsgFlags, getsockopt, recv, send, setsockopt};
 
 use crate::clock::Tick;
+use crate::config::NOTICE_GAP;
 use crate::context::Context;
 
 pub use buffer::{Input, Output};
@@ -66,6 +67,8 @@ pub struct Connection {
     pub(crate) readable: bool,
     /// True when the service has seen the input and took nothing: it wants more.
     pub(crate) hungry: bool,
+    /// The deadline of the request has passed, but bytes of it had come before. The service looks at them once.
+    pub(crate) is_overdue: bool,
     /// The interest that the poller has, if it knows the socket.
     pub(crate) registered: Option<Interest>,
     /// True once the client had its shutdown notice, or a service decided to keep it.
@@ -101,6 +104,7 @@ impl Connection {
             stage: Stage::New,
             readable: false,
             hungry: true,
+            is_overdue: false,
             registered: None,
             notified: false,
             settles: None,
@@ -161,6 +165,7 @@ impl Connection {
         self.output.reset();
         self.stage = Stage::New;
         (self.readable, self.hungry, self.notified) = (false, true, false);
+        self.is_overdue = false;
         (self.registered, self.settles, self.request) = (None, None, None);
         (self.sent, self.owed, self.gaps) = (None, None, 0);
         self.active = self.context.clock.now();
@@ -201,6 +206,9 @@ impl Connection {
                 self.input.filled(count);
                 self.active = self.context.clock.now();
                 self.request.get_or_insert(self.active);
+                // A tick that is kept must not grow so old that it looks like the future. A client that sends nothing is
+                // closed long before.
+                self.sent = self.sent.filter(|sent| !sent.after(NOTICE_GAP).reached(self.active));
                 Ok(Fill::Bytes)
             }
         }
@@ -246,6 +254,7 @@ impl Connection {
     /// The service has taken input or given output: the next request's time starts with its first byte.
     pub(crate) fn request_answered(&mut self) {
         self.request = (!self.input.is_empty()).then_some(self.active);
+        self.is_overdue = false;
     }
 
     pub(crate) fn awaits_reply(&self) -> Option<Tick> {

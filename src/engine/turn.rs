@@ -140,15 +140,29 @@ impl Driver {
         if connection.settles.take().is_some() {
             return self.drain(place, connection);
         }
-        let wait = connection.wait();
         if matches!(connection.stage, Stage::Lingering(..)) {
-            Progress::Over(connection.planned_end())
-        } else if wait == Wait::Idle && matches!(connection.fill(), Ok(Fill::Bytes | Fill::Ended)) {
-            // It has spoken just now, and nobody has had the time to listen.
-            Progress::More
-        } else {
-            Progress::Over(CloseReason::TimedOut(wait))
+            return Progress::Over(connection.planned_end());
         }
+        self.look_once_more(connection).unwrap_or_else(|error| Progress::Over(error.into()))
+    }
+
+    /// Looks for what a client did in time, while the workers or the queue kept its connection waiting.
+    fn look_once_more(&self, connection: &mut Connection) -> io::Result<Progress> {
+        let wait = connection.wait();
+        let in_time = match wait {
+            Wait::Write => {
+                let (left, finished) = (connection.output().bytes().len(), connection.flush()?);
+                if !finished && connection.output().bytes().len() < left {
+                    // There was room for a part, and the time starts anew.
+                    return Ok(Progress::Waiting);
+                }
+                finished
+            }
+            Wait::Idle | Wait::Request => matches!(connection.fill()?, Fill::Bytes | Fill::Ended),
+        };
+        // The rest of a request is looked at once: a client that sends a byte now and then must not go on like that.
+        connection.is_overdue |= in_time && wait == Wait::Request;
+        Ok(if in_time { Progress::More } else { Progress::Over(CloseReason::TimedOut(wait)) })
     }
 
     fn step(&self, place: Place<'_>, connection: &mut Connection) -> Result<Step, CloseReason> {
@@ -192,6 +206,9 @@ impl Driver {
         connection.settles = None;
         if (connection.hungry || connection.input().is_empty()) && !self.receive(place, connection)? {
             let waits = matches!(connection.stage, Stage::Serving) && connection.output().is_empty();
+            if waits && connection.is_overdue {
+                return Err(CloseReason::TimedOut(Wait::Request));
+            }
             return Ok(if waits { Step::Wait } else { Step::Again });
         }
         let before = connection.input().bytes().len();

@@ -1,10 +1,12 @@
 //! The three deadlines, and that no client holds a worker while it makes them pass.
 
-use std::io::{BufRead, Write};
+use std::io::{self, BufRead, Write};
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use lastorders::builtin::Echo;
-use lastorders::{Flow, Limits, Lines, Server, Service, Streams};
+use lastorders::{Connection, Flow, Limits, Lines, Server, Service, Streams};
 
 use crate::support::{Client, Daemon, Running, guard, wait_until};
 
@@ -23,6 +25,120 @@ fn upper() -> impl Service {
         reply.push(b"\n");
         Ok(Flow::Continue)
     })
+}
+
+/// Echoes whole lines, and blocks its worker on the line `block` until the test says so.
+struct Blocking {
+    begun: Sender<()>,
+    go_on: Mutex<Receiver<()>>,
+}
+
+impl Service for Blocking {
+    type Session = ();
+
+    fn open(&self, _: &mut Connection) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn serve(&self, connection: &mut Connection, (): &mut ()) -> io::Result<Flow> {
+        let (input, output) = connection.split();
+        let whole = input.bytes().iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        if input.bytes().starts_with(b"block\n") {
+            self.begun.send(()).unwrap();
+            let _ = self.go_on.lock().unwrap().recv();
+        }
+        let taken = output.push(&input.bytes()[..whole]);
+        input.consume(taken);
+        Ok(Flow::Continue)
+    }
+}
+
+/// A server whose one worker can be blocked: a message when that is so, and the means to let it go on.
+fn blocking(limits: Limits) -> (Running, Receiver<()>, Sender<()>) {
+    let ((begun, is_blocked), (go_on, receiver)) = (mpsc::channel(), mpsc::channel());
+    let service = Blocking { begun, go_on: Mutex::new(receiver) };
+    (Running::start(Server::builder(service).limits(Limits { workers: 1, ..limits })), is_blocked, go_on)
+}
+
+/// The rest of a request comes in time, while the only worker is busy with another client. Its deadline passes before
+/// the worker looks at it: it is answered all the same.
+#[test]
+fn a_request_that_is_whole_in_time_is_answered_by_a_worker_that_was_busy() {
+    guard(|| {
+        let (running, is_blocked, go_on) = blocking(limits(2_500, 1_200, 10_000));
+        let (mut silent, mut busy, mut client) = (running.client(), running.client(), running.client());
+        client.send("half a ");
+        wait_until("the half is received", || running.handle.stats().parked == 3);
+        busy.send("block\n");
+        is_blocked.recv().unwrap();
+        client.send("line\n");
+        // By then the accept loop has seen the deadline of the request, which is the shorter one.
+        silent.expect_end();
+        go_on.send(()).unwrap();
+        client.expect("half a line\n");
+        busy.expect("block\n");
+        assert_eq!(running.handle.stats().timed_out_request, 0);
+        running.stop();
+    });
+}
+
+/// The rest of a request comes byte by byte: the bytes that are there when its time is over are looked at once, and do
+/// not buy it more time, also while the only worker is busy.
+#[test]
+fn a_request_that_is_not_whole_in_time_is_closed_by_a_worker_that_was_busy() {
+    guard(|| {
+        let (running, is_blocked, go_on) = blocking(limits(2_500, 1_200, 10_000));
+        let (mut silent, mut busy, mut client) = (running.client(), running.client(), running.client());
+        client.send("half a ");
+        wait_until("the half is received", || running.handle.stats().parked == 3);
+        busy.send("block\n");
+        is_blocked.recv().unwrap();
+        client.send("line without an end");
+        silent.expect_end();
+        go_on.send(()).unwrap();
+        client.expect_end();
+        busy.expect("block\n");
+        wait_until("it is counted", || running.handle.stats().timed_out_request == 1);
+        running.stop();
+    });
+}
+
+/// A client that has not read for long makes room in time, while the only worker is busy with another client. Its
+/// deadline passes before the worker sends on: it is not closed.
+#[test]
+fn room_that_comes_in_time_keeps_a_client_though_the_worker_was_busy() {
+    guard(|| {
+        let (running, is_blocked, go_on) = blocking(limits(4_000, 10_000, 2_500));
+        let (mut silent, mut busy, mut client) = (running.client(), running.client(), running.client());
+        let line = [&[b'x'; 1_023][..], b"\n"].concat();
+        let lines = line.repeat(256);
+        client.0.set_nonblocking(true).unwrap();
+        let (mut sent, mut refused) = (0_usize, 0);
+        wait_until("nothing more is taken", || {
+            let count = client.0.write(&lines[sent % line.len()..]).unwrap_or(0);
+            sent += count;
+            refused = if count > 0 { 0 } else { refused + 1 };
+            refused == 100
+        });
+        client.0.set_nonblocking(false).unwrap();
+        busy.send("block\n");
+        is_blocked.recv().unwrap();
+        // What the kernel holds for it: the worker sends nothing meanwhile.
+        let mut read = client.recv().len();
+        while read < 100_000 {
+            read += client.recv().len();
+        }
+        silent.expect_end();
+        go_on.send(()).unwrap();
+        while read < sent / line.len() * line.len() {
+            let heard = client.recv();
+            assert!(!heard.is_empty(), "closed after {read} of {sent} bytes");
+            read += heard.len();
+        }
+        assert_eq!(running.handle.stats().timed_out_write, 0);
+        busy.expect("block\n");
+        running.stop();
+    });
 }
 
 /// A silent client is closed after the idle timeout, not before; one that speaks now and then is kept.
