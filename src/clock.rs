@@ -6,18 +6,28 @@
 //!
 //! [`MAX_TIMEOUT`]: crate::config::MAX_TIMEOUT
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// A moment, in milliseconds since the clock's start, modulo 2^32. Never 0: that is "unset" in an [`Alarm`].
+/// A moment, in milliseconds since the clock's start, modulo 2^32. Never 0: that is "none" where an atomic holds one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tick(u32);
 
 impl Tick {
+    /// The tick that an atomic holds; 0 is none.
+    pub(crate) fn from_raw(raw: u32) -> Option<Tick> {
+        (raw != 0).then_some(Tick(raw))
+    }
+
+    /// What an atomic holds for a tick.
+    pub(crate) fn to_raw(tick: Option<Tick>) -> u32 {
+        tick.map_or(0, |tick| tick.0)
+    }
+
     pub(crate) fn after(self, wait: Duration) -> Tick {
         // Rounded up, and one more because the present is rounded down: a deadline is never met early.
-        let millis = if wait.is_zero() { 0 } else { wait.as_nanos().div_ceil(1_000_000) as u32 + 1 };
-        Tick(self.0.wrapping_add(millis).max(1))
+        // In 32 bits, for no wait is longer than MAX_TIMEOUT: wider divisions are slow on a 32-bit processor.
+        let millis = (wait.as_secs() as u32).wrapping_mul(1_000).wrapping_add(wait.subsec_nanos().div_ceil(1_000_000));
+        Tick(self.0.wrapping_add(millis).wrapping_add(u32::from(millis > 0)).max(1))
     }
 
     pub(crate) fn is_before(self, other: Tick) -> bool {
@@ -48,34 +58,9 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Tick {
-        Tick((self.0.elapsed().as_millis() as u32).wrapping_add(1).max(1))
-    }
-}
-
-/// A deadline that one thread sets and another reads, or none.
-#[derive(Debug, Default)]
-pub(crate) struct Alarm(AtomicU32);
-
-impl Alarm {
-    pub(crate) fn get(&self) -> Option<Tick> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => None,
-            raw => Some(Tick(raw)),
-        }
-    }
-
-    /// Sets the deadline and returns the one that stood before.
-    pub(crate) fn set(&self, deadline: Option<Tick>) -> Option<Tick> {
-        // One exchange: a deadline that is cleared between a load and a store would be forgotten.
-        match self.0.swap(deadline.map_or(0, |tick| tick.0), Ordering::Relaxed) {
-            0 => None,
-            before => Some(Tick(before)),
-        }
-    }
-
-    /// Clears the deadline if it still is `seen`, and returns whether it was.
-    pub(crate) fn clear_if(&self, seen: Tick) -> bool {
-        self.0.compare_exchange(seen.0, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        // Modulo 2^32, so seconds of any width will do.
+        let time = self.0.elapsed();
+        Tick((time.as_secs() as u32).wrapping_mul(1_000).wrapping_add(time.subsec_millis()).wrapping_add(1).max(1))
     }
 }
 
@@ -102,16 +87,7 @@ mod tests {
     #[test]
     fn waits_are_rounded_up() {
         assert_eq!(Tick(1).after(Duration::from_micros(1)), Tick(3));
+        assert_eq!(Tick(1).after(Duration::new(2, 1)), Tick(1 + 2_001 + 1));
         assert_eq!(Tick(1).after(Duration::ZERO), Tick(1));
-    }
-
-    #[test]
-    fn an_alarm_is_cleared_only_when_it_is_the_one_seen() {
-        let alarm = Alarm::default();
-        assert_eq!(alarm.set(Some(Tick(5))), None);
-        assert!(!alarm.clear_if(Tick(6)));
-        assert_eq!(alarm.get(), Some(Tick(5)));
-        assert!(alarm.clear_if(Tick(5)));
-        assert_eq!(alarm.get(), None);
     }
 }

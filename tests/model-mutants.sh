@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Breaks the queue and slot protocols on purpose, one way at a time, and expects the models to notice each.
+# Breaks the queue, slot and deadline protocols on purpose, one way at a time, and expects the models to notice each.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
@@ -30,6 +30,7 @@ PY
 
 state=src/engine/state.rs
 queue=src/engine/queue.rs
+deadlines=src/engine/deadlines.rs
 mutant "an edge on an owned slot is forgotten" $state "OWNED => (NOTIFIED, Edge::Noted)" "OWNED => (OWNED, Edge::Noted)"
 mutant "an edge on an owned slot takes it" $state "OWNED => (NOTIFIED, Edge::Noted)" "OWNED => (OWNED, Edge::Claimed)"
 mutant "letting go ignores the edge" $state "                Release::Again" "                self.0.store(PARKED, Ordering::Release); Release::Parked"
@@ -46,4 +47,26 @@ mutant "the stop wakes one sleeper only" $queue "self.available.notify_all();" "
 mutant "the leader keeps the lead" $queue "(inner.led, inner.kicked) = (false, false);
                 tokens" "inner.kicked = false;
                 tokens"
+mutant "a deadline is announced before the release, and not after it" $deadlines "        place.set(deadline);
+        if state.release() == Release::Again {
+            return Parking::Again;
+        }" "        place.set(deadline);
+        let told = deadline.is_some_and(|deadline| self.announce(deadline));
+        if state.release() == Release::Again {
+            return Parking::Again;
+        }
+        if deadline.is_some() {
+            return if told { Parking::ParkedEarlier } else { Parking::Parked };
+        }"
+mutant "a deadline is set after the release" $deadlines "        place.set(deadline);
+        if state.release() == Release::Again {
+            return Parking::Again;
+        }" "        if state.release() == Release::Again {
+            return Parking::Again;
+        }
+        place.set(deadline);"
+mutant "a deadline is not announced" $deadlines "Some(deadline) if self.announce(deadline)" "Some(_) if false"
+mutant "a sweep takes what has an owner" $deadlines "Some(_) if state.claim() => Due::Claimed" "Some(_) => Due::Claimed"
+mutant "a sweep forgets a later deadline" $deadlines "Some(deadline) if !deadline.reached(now) => Due::Later(deadline)" \
+    "Some(deadline) if !deadline.reached(now) => Due::Never"
 exit $((missed > 0))

@@ -2,7 +2,7 @@
 //!
 //! One stage, one file: [`listener`] binds and accepts, [`admission`] decides, [`slots`] holds the connections
 //! and [`state`] says whose they are, [`queue`] says what is next, [`parked`] waits for the silent ones,
-//! [`shares`] counts them by client, [`schedule`] waits for their deadlines, [`turn`] serves one, [`settle`] lets
+//! [`shares`] counts them by client, [`deadlines`] waits for their deadlines, [`turn`] serves one, [`settle`] lets
 //! go of it, [`farewell`] logs its end, [`ports`] does all this for datagram sockets, [`worker`] runs it all on the
 //! pool, and [`pulse`] tells whether it does.
 
@@ -10,6 +10,7 @@ pub(crate) mod admission;
 #[cfg(lastorders_bench)]
 pub mod bench;
 mod blocks;
+mod deadlines;
 mod farewell;
 pub(crate) mod listener;
 mod parked;
@@ -17,7 +18,6 @@ mod ports;
 pub(crate) mod processes;
 pub(crate) mod pulse;
 mod queue;
-mod schedule;
 mod settle;
 pub(crate) mod shares;
 mod slots;
@@ -40,15 +40,15 @@ use crate::datagram::{Datagram, UdpEndpoint};
 use crate::error::Error;
 use crate::service::ErasedService;
 use crate::stats::{Stats, Tally};
+use deadlines::{Deadlines, Due, Parking};
 use parked::Parked;
 use ports::Ports;
 use processes::Processes;
 use queue::{Queue, Then, Token};
-use schedule::Schedule;
 use settle::Outcome;
 use shares::Shares;
 use slots::{Slot, Slots};
-use state::{Edge, Release};
+use state::Edge;
 use turn::Driver;
 
 pub(crate) struct Engine {
@@ -62,7 +62,7 @@ pub(crate) struct Engine {
     queue: Queue,
     ports: Ports,
     parked: Parked,
-    schedule: Schedule,
+    deadlines: Deadlines,
     /// Requests served, by worker; the last is the accept loop's, which serves none but needs a place.
     served: Box<[Tally]>,
     /// The accept loop waits for an idle connection to shed.
@@ -96,7 +96,7 @@ impl Engine {
             queue: Queue::new(context.limits.queue, prompt),
             ports: Ports::new(datagrams, ports, context.limits.connections, &parked)?,
             parked,
-            schedule: Schedule::default(),
+            deadlines: Deadlines::new(),
             served: (0..=context.limits.workers).map(|_| Tally::default()).collect(),
             idle_wanted: AtomicBool::new(false),
             driver: Driver::new(context.clone(), hosts),
@@ -262,8 +262,17 @@ impl Engine {
         match outcome {
             Outcome::Closed => false,
             Outcome::Yield => true,
-            Outcome::Park => slot.state.release() == Release::Again,
+            Outcome::Park(deadline) => self.let_go(slot, deadline),
         }
+    }
+
+    /// Parks an owned slot until its deadline. True when an edge came meanwhile, and the slot is owned still.
+    fn let_go(&self, slot: &Slot, deadline: Option<Tick>) -> bool {
+        let parking = self.deadlines.park(&slot.state, &slot.deadline, deadline);
+        if parking == Parking::ParkedEarlier {
+            self.wake_accept_loop();
+        }
+        parking == Parking::Again
     }
 
     fn own_tally(&self) -> &Tally {
@@ -272,35 +281,35 @@ impl Engine {
 
     /// When the accept loop must call [`sweep`](Engine::sweep) next.
     pub(crate) fn next_sweep(&self) -> Option<Tick> {
-        self.schedule.next()
+        self.deadlines.next()
     }
 
     /// Closes, or moves on, every parked connection whose deadline has come.
     pub(crate) fn sweep(&self, now: Tick) {
-        self.schedule.begin();
+        self.deadlines.begin();
         let mut earliest: Option<Tick> = None;
         for (token, slot) in self.slots.iter() {
-            while let Some(deadline) = slot.deadline.get() {
-                if !deadline.reached(now) {
+            match self.deadlines.claim_due(&slot.state, &slot.deadline, now) {
+                Due::Claimed => {
+                    self.with_owned(token, |slot, connection| self.expire(token, slot, connection, now));
+                }
+                Due::Later(deadline) => {
                     let sooner = earliest.is_none_or(|earliest| deadline.is_before(earliest));
                     earliest = if sooner { Some(deadline) } else { earliest };
-                    break;
                 }
-                let expire = |slot: &Slot, connection: &mut Connection| self.expire(token, slot, connection, now);
-                // Nobody's to close while it is being served: its owner sets, and announces, the next one.
-                if !self.with_parked(token, expire) && slot.deadline.clear_if(deadline) {
-                    break;
-                }
+                Due::Never => {}
             }
         }
         // Deadlines that lie close together are met together.
         let soonest = now.after(SWEEP_EVERY);
-        self.schedule.end(earliest.map(|tick| if tick.is_before(soonest) { soonest } else { tick }));
+        self.deadlines.end(earliest.map(|tick| if tick.is_before(soonest) { soonest } else { tick }));
     }
 
     fn expire(&self, token: Token, slot: &Slot, connection: &mut Connection, now: Tick) -> Outcome {
-        if slot.deadline.get().is_none_or(|deadline| !deadline.reached(now)) {
-            return Outcome::Park;
+        // An owner may have set another one between the look at it and the claim.
+        let deadline = slot.deadline.get();
+        if deadline.is_none_or(|deadline| !deadline.reached(now)) {
+            return Outcome::Park(deadline);
         }
         let progress = self.driver.expire(slot.place(token, self.own_tally()), connection);
         self.settle(token, slot, connection, progress)

@@ -103,7 +103,7 @@ impl Engine {
         let outcome = self.port_turn(&mut lock(&place.desk));
         match outcome {
             Outcome::Yield => true,
-            Outcome::Park => place.state.release() == Release::Again,
+            Outcome::Park(_) => place.state.release() == Release::Again,
             Outcome::Closed => {
                 place.close();
                 false
@@ -120,12 +120,12 @@ impl Engine {
             match self.port_step(desk) {
                 Step::Served => failed = 0,
                 Step::Failed => failed += 1,
-                Step::Empty => return Outcome::Park,
+                Step::Empty => return Outcome::Park(None),
             }
         }
         // Receiving takes a pending error away. One that stays is not tried again until something arrives: the
         // workers shall not spin on it.
-        if failed == DATAGRAMS { Outcome::Park } else { Outcome::Yield }
+        if failed == DATAGRAMS { Outcome::Park(None) } else { Outcome::Yield }
     }
 
     fn port_step(&self, desk: &mut Desk) -> Step {

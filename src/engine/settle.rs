@@ -6,13 +6,14 @@ use super::Engine;
 use super::queue::Token;
 use super::slots::Slot;
 use super::turn::Progress;
+use crate::clock::Tick;
 use crate::connection::{CloseReason, Connection, Interest, Stage, Wait};
 
 /// What its owner must still do with a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It waits for its client: let go of it.
-    Park,
+    /// It waits for its client, until that time: let go of it.
+    Park(Option<Tick>),
     /// It has more to do, after the others.
     Yield,
     /// Its connection is closed.
@@ -32,7 +33,7 @@ impl Engine {
         }
     }
 
-    /// Watches the socket and sets the deadline. The slot stays owned: an edge from here on is kept.
+    /// Watches the socket. The slot stays owned: an edge from here on is kept.
     fn park(&self, token: Token, slot: &Slot, connection: &mut Connection) -> Outcome {
         let wanted = if connection.output().is_empty() { Interest::Input } else { Interest::Output };
         if let Err(error) = self.parked.watch(&*connection, token, wanted, connection.registered) {
@@ -43,10 +44,7 @@ impl Engine {
         connection.registered = Some(wanted);
         let idle = matches!(connection.stage, Stage::Serving) && connection.wait() == Wait::Idle;
         slot.idle.store(idle, Ordering::Relaxed);
-        if self.schedule.set(&slot.deadline, connection.deadline()) {
-            self.wake_accept_loop();
-        }
-        Outcome::Park
+        Outcome::Park(connection.deadline())
     }
 
     /// Ends an owned connection and gives its slot back.

@@ -10,11 +10,11 @@ use bytes::BytesMut;
 use nix::sys::socket::{Shutdown, shutdown};
 
 use super::blocks::Blocks;
+use super::deadlines::AtomicDeadline;
 use super::queue::Token;
 use super::state::State;
 use super::sync::{Mutex, MutexGuard, lock};
 use super::turn::Place;
-use crate::clock::Alarm;
 use crate::connection::Connection;
 use crate::context::Context;
 use crate::stats::Tally;
@@ -24,7 +24,7 @@ use crate::stats::Tally;
 pub(super) struct Slot {
     pub(super) state: State,
     /// When the accept loop must look at the connection, if it is still parked then.
-    pub(super) deadline: Alarm,
+    pub(super) deadline: AtomicDeadline,
     /// The poller has seen the client's end of input, or urgent data: receive until nothing is left.
     pub(super) hangup: AtomicBool,
     /// What the parked connection waits for is its next request.
@@ -118,7 +118,7 @@ impl Slots {
         let table = (0..count)
             .map(|_| Slot {
                 state: State::free(),
-                deadline: Alarm::default(),
+                deadline: AtomicDeadline::none(),
                 hangup: AtomicBool::new(false),
                 idle: AtomicBool::new(false),
                 connection: Mutex::new(Connection::new(context.clone(), BytesMut::new(), BytesMut::new())),

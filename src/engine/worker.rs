@@ -17,7 +17,7 @@ use threadpool::ThreadPool;
 use super::Engine;
 use super::queue::{Bring, Job, Token};
 use super::settle::Outcome;
-use super::state::{Edge, Release};
+use super::state::Edge;
 use crate::config::EVENTS;
 use crate::error::Error;
 use crate::fmt::error;
@@ -167,10 +167,12 @@ impl Engine {
         match outcome {
             Outcome::Closed => None,
             Outcome::Yield => Some(token),
-            Outcome::Park if slot.state.release() == Release::Again => Some(token),
-            Outcome::Park => {
-                self.parked_one();
-                None
+            Outcome::Park(deadline) => {
+                let again = self.let_go(slot, deadline);
+                if !again {
+                    self.parked_one();
+                }
+                again.then_some(token)
             }
         }
     }

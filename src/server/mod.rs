@@ -207,6 +207,10 @@ impl Server {
     fn wait(&mut self) -> Fixed<usize, LISTENERS> {
         let now = self.now();
         let admits = self.admits(now);
+        // A time that has come is forgotten, before it can look like the future again.
+        for listener in &mut self.listeners {
+            listener.resumes = listener.resumes.filter(|tick| !tick.reached(now));
+        }
         let mut fds: Fixed<PollFd<'_>, POLLED> = Fixed::new();
         let mut polled: Fixed<usize, LISTENERS> = Fixed::new();
         // The capacities are sums of what is pushed: none of these can fail.
@@ -220,7 +224,7 @@ impl Server {
         }
         let first = fds.len();
         for (index, listener) in self.listeners.iter().enumerate() {
-            if admits && listener.resumes.is_none_or(|tick| tick.reached(now)) {
+            if admits && listener.resumes.is_none() {
                 let _ = fds.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
                 let _ = polled.push(index);
             }
