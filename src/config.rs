@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::seconds::Seconds;
+use crate::sys::Seconds;
 
 /// Worker threads. More than 64 on a small board only adds stacks.
 pub const WORKERS: RangeInclusive<usize> = 1..=64;

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::seconds::Seconds;
-use crate::shutdown::Trigger;
+use crate::sys::{Seconds, SignalName};
 
 /// A server could not start, or had to stop.
 #[derive(Debug)]
@@ -157,7 +156,7 @@ impl fmt::Display for Error {
                 write!(f, ": {source}; {}", advice(source))
             }
             Error::Stopped { signal, address, service } => {
-                write!(f, "{} received while waiting to listen on {address} ({service})", Trigger::Signal(*signal))
+                write!(f, "{} received while waiting to listen on {address} ({service})", SignalName(*signal))
             }
             Error::Control { path, source } => {
                 write!(f, "cannot listen on the control socket {}: {source}; {}", path.display(), path_advice(source))
@@ -189,7 +188,7 @@ impl fmt::Display for Error {
                 write!(f, "the process has {threads} threads, but can be forked only while it has one")
             }
             Error::Signal { number, reason } => {
-                write!(f, "no action possible on {}: {reason}", Trigger::Signal(*number))
+                write!(f, "no action possible on {}: {reason}", SignalName(*number))
             }
             Error::Environment { name, value, expected } => write!(f, "{name} {value:?}: expected {expected}"),
             Error::Inherited { number, name, source } => {

@@ -70,37 +70,25 @@
 #![deny(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod activation;
-mod budget;
-mod builder;
+mod access;
 pub mod builtin;
-mod burst;
-mod clock;
 pub mod config;
 mod connection;
-mod context;
+mod control;
 mod datagram;
 mod engine;
 mod error;
-mod fmt;
-mod fork;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 #[doc(hidden)]
 pub mod invariants;
-pub mod localtime;
-mod retry;
-mod seconds;
+mod log;
+mod process;
 mod server;
 mod service;
 mod shutdown;
-mod signal;
-mod sockets;
 mod stats;
-mod streaming;
-mod tuning;
+mod sys;
 
-pub use budget::Budget;
-pub use builder::Builder;
 pub use config::{Limits, WhenFull};
 pub use connection::{CloseReason, Connection, Flow, Input, Output, Wait};
 pub use datagram::{Answer, Datagram, Datagrams, Group, Interface};
@@ -108,9 +96,8 @@ pub use datagram::{Answer, Datagram, Datagrams, Group, Interface};
 #[doc(hidden)]
 pub use engine::bench;
 pub use error::Error;
-pub use seconds::Seconds;
-pub use server::Server;
+pub use server::{Budget, Builder, Server, activation};
 pub use service::{Lines, Reply, Service, Stream, Streams};
 pub use shutdown::{ServerHandle, ShutdownReport, Trigger};
-pub use signal::fork;
 pub use stats::{Figure, Kind, Stats};
+pub use sys::{Seconds, fork, localtime};

@@ -4,13 +4,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-
-use crate::clock::Tick;
 use crate::config::{MAX_TIMEOUT, WORKERS_HOME};
 use crate::engine::Engine;
-use crate::seconds::Seconds;
 use crate::stats::Stats;
+use crate::sys::Seconds;
+use crate::sys::{SignalName, Tick};
 
 /// What started a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +38,7 @@ impl Trigger {
 impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trigger::Signal(number) => match Signal::try_from(*number) {
-                Ok(signal) => f.write_str(signal.as_str()),
-                Err(_) => write!(f, "signal {number}"),
-            },
+            Trigger::Signal(number) => SignalName(*number).fmt(f),
             Trigger::Handle => f.write_str("Shutdown request"),
             Trigger::Control => f.write_str("Control request"),
             Trigger::Failure => f.write_str("Listener failure"),
@@ -252,7 +247,7 @@ impl Ladder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
+    use crate::sys::Clock;
 
     fn at(start: Tick, millis: u64) -> Tick {
         start.after(Duration::from_millis(millis))

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use crate::config::DATAGRAM;
 use crate::datagram::{Answer, Datagram};
-use crate::fmt::{Text, info};
+use crate::log::{Text, info};
 use crate::service::Reply;
 
 /// Logs each datagram as `Received: TEXT from ADDR`, at level info.

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::json::member_is;
-use crate::burst::Burst;
 use crate::datagram::{Answer, Datagram};
-use crate::localtime;
 use crate::service::Reply;
+use crate::sys::RateLimit;
+use crate::sys::localtime;
 
 const UNKNOWN: &[u8] = b"{\"error\": \"unknown request\"}";
 const INVALID: &[u8] = b"{\"error\": \"invalid JSON\"}";
@@ -40,14 +40,14 @@ const AMPLIFIED_RATE: u32 = 1_000;
 /// a second, and drop the rest.
 #[derive(Clone, Debug)]
 pub struct Time {
-    amplified: Arc<Burst>,
+    amplified: Arc<RateLimit>,
 }
 
 impl Time {
     /// Reads the time zone from the file system, and allocates. No later call does either.
     pub fn new() -> Time {
         localtime::now();
-        Time { amplified: Arc::new(Burst::of_lines(AMPLIFIED_RATE, Duration::from_secs(1))) }
+        Time { amplified: Arc::new(RateLimit::of_lines(AMPLIFIED_RATE, Duration::from_secs(1))) }
     }
 }
 

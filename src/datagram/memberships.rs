@@ -14,9 +14,9 @@ use nix::errno::Errno;
 
 use super::group::Group;
 use super::netlink::Netlink;
-use crate::clock::Tick;
 use crate::config::{JOIN_RETRY, LINKS_SETTLE};
-use crate::fmt::{Text, info, warn};
+use crate::log::{Text, info, warn};
+use crate::sys::Tick;
 
 #[derive(Debug)]
 pub(crate) struct Memberships {
@@ -140,7 +140,7 @@ fn lacks_interface(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
+    use crate::sys::Clock;
 
     fn without_interface() -> Memberships {
         let group = Group::new("239.1.1.1:5007".parse().unwrap(), "no-such-if".parse().ok());

@@ -13,7 +13,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, recvmsg, sendto, setsockopt, socket,
 };
 
-use crate::tuning::Tuning;
+use crate::connection::Tuning;
 
 #[derive(Debug)]
 pub(crate) struct UdpEndpoint {

@@ -10,8 +10,8 @@ use super::parked;
 use super::queue::{self, Bring, Job};
 use super::state::{Edge, Release, State};
 use crate::config::Limits;
+use crate::connection::Context;
 use crate::connection::{Connection, Interest};
-use crate::context::Context;
 use crate::error::Error;
 
 /// The ready queue of workers that serve anything, so a vacant lead is offered to those asleep.

@@ -13,7 +13,7 @@
 use super::state::{Release, State};
 use super::sync::atomic::{AtomicU32, Ordering};
 use super::sync::{latest, publish};
-use crate::clock::Tick;
+use crate::sys::Tick;
 
 /// A deadline that its owner sets and the accept loop reads, or none.
 #[derive(Debug)]
@@ -235,6 +235,7 @@ mod model {
             }
             assert!(self.is_closed.load(Ordering::Relaxed), "parked with a deadline that no sweep will look at");
             assert!(self.expired.load(Ordering::Relaxed) <= 1);
+            assert_eq!(self.place.get(), None, "the next connection would have this deadline");
         }
     }
 

@@ -9,22 +9,22 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::burst::Burst;
 use crate::config::FAREWELLS;
 use crate::connection::CloseReason;
-use crate::fmt::{Text, info, warn};
+use crate::log::{Text, info, warn};
+use crate::sys::RateLimit;
 
 #[derive(Debug)]
 pub(super) struct Farewells {
-    timeouts: Burst,
-    resets: Burst,
-    pipes: Burst,
-    errors: Burst,
+    timeouts: RateLimit,
+    resets: RateLimit,
+    pipes: RateLimit,
+    errors: RateLimit,
 }
 
 impl Default for Farewells {
     fn default() -> Farewells {
-        let burst = || Burst::of_lines(FAREWELLS, Duration::from_secs(1));
+        let burst = || RateLimit::of_lines(FAREWELLS, Duration::from_secs(1));
         Farewells { timeouts: burst(), resets: burst(), pipes: burst(), errors: burst() }
     }
 }
@@ -51,7 +51,7 @@ impl Farewells {
         info!("Closing connection from {}", Text(&peer));
     }
 
-    fn tell(&self, cause: &Burst, peer: SocketAddr, line: &'static str) {
+    fn tell(&self, cause: &RateLimit, peer: SocketAddr, line: &'static str) {
         if let Some(count) = cause.event() {
             info!("Client {} {}{}", Text(&peer), line, Text(&LeftOut(count)));
         }

@@ -1,25 +1,22 @@
 //! The engine: what the accept loop and the workers share, and what they do with it.
 //!
-//! One stage, one file: [`listener`] binds and accepts, [`admission`] decides, [`slots`] holds the connections
+//! One stage, one file: [`slots`] holds the connections
 //! and [`state`] says whose they are, [`queue`] says what is next, [`parked`] waits for the silent ones,
-//! [`shares`] counts them by client, [`deadlines`] waits for their deadlines, [`turn`] serves one, [`settle`] lets
+//! [`deadlines`] waits for their deadlines, [`turn`] serves one, [`settle`] lets
 //! go of it, [`farewell`] logs its end, [`ports`] does all this for datagram sockets, [`worker`] runs it all on the
 //! pool, and [`pulse`] tells whether it does.
 
-pub(crate) mod admission;
 #[cfg(lastorders_bench)]
 pub mod bench;
 mod blocks;
 mod deadlines;
 mod farewell;
-pub(crate) mod listener;
 mod parked;
 mod ports;
 pub(crate) mod processes;
 pub(crate) mod pulse;
 mod queue;
 mod settle;
-pub(crate) mod shares;
 mod slots;
 mod state;
 mod sync;
@@ -32,21 +29,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::eventfd::EventFd;
 
-use crate::clock::Tick;
+use crate::access::Shares;
 use crate::config::SWEEP_EVERY;
 use crate::connection::{CloseReason, Connection, Fill};
-use crate::context::{Context, event, raise};
+use crate::connection::{Context, event, raise};
 use crate::datagram::{Datagram, UdpEndpoint};
 use crate::error::Error;
 use crate::service::ErasedService;
 use crate::stats::{Stats, Tally};
+use crate::sys::Tick;
 use deadlines::{Deadlines, Due, Parking};
 use parked::Parked;
 use ports::Ports;
 use processes::Processes;
 use queue::{Queue, Then, Token};
 use settle::Outcome;
-use shares::Shares;
 use slots::{Slot, Slots};
 use state::Edge;
 use turn::Driver;

@@ -13,7 +13,7 @@ use nix::sys::eventfd::EventFd;
 use super::queue::Token;
 use crate::config::EVENTS;
 use crate::connection::Interest;
-use crate::context::{event, raise};
+use crate::connection::{event, raise};
 use crate::error::Error;
 
 /// The token of the leader's own wake-up: no slot has it.

@@ -17,12 +17,12 @@ use super::queue::Token;
 use super::settle::Outcome;
 use super::state::{Release, State};
 use super::sync::{Mutex, lock};
-use crate::burst::Burst;
 use crate::config::{DATAGRAM, DATAGRAMS};
 use crate::connection::{Interest, Output};
 use crate::datagram::{Answer, Datagram, Packet, UdpEndpoint};
 use crate::error::Error;
-use crate::fmt::{Text, warn};
+use crate::log::{Text, warn};
+use crate::sys::RateLimit;
 
 /// All datagram sockets of a server.
 pub(super) struct Ports {
@@ -30,7 +30,7 @@ pub(super) struct Ports {
     first: usize,
     table: Box<[Place]>,
     services: Box<[Box<dyn Datagram>]>,
-    lines: Burst,
+    lines: RateLimit,
 }
 
 /// A place for one datagram socket.
@@ -67,7 +67,7 @@ impl Ports {
             Ok(Place { state, desk: Mutex::new(Desk { port: Some(port), packet: Box::new([0; DATAGRAM]), reply }) })
         };
         let table = ports.into_iter().enumerate().map(place).collect::<Result<_, Error>>()?;
-        Ok(Ports { first, table, services, lines: Burst::new(Duration::from_secs(60)) })
+        Ok(Ports { first, table, services, lines: RateLimit::new(Duration::from_secs(60)) })
     }
 
     /// The place with this token, or `None` when it is a connection's.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::eventfd::EventFd;
 
-use crate::context::event;
+use crate::connection::event;
 use crate::error::Error;
 use crate::stats::Counter;
 

@@ -6,8 +6,8 @@ use super::Engine;
 use super::queue::Token;
 use super::slots::Slot;
 use super::turn::Progress;
-use crate::clock::Tick;
 use crate::connection::{CloseReason, Connection, Interest, Stage, Wait};
+use crate::sys::Tick;
 
 /// What its owner must still do with a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

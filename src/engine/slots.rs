@@ -16,7 +16,7 @@ use super::state::State;
 use super::sync::{Mutex, MutexGuard, lock};
 use super::turn::Place;
 use crate::connection::Connection;
-use crate::context::Context;
+use crate::connection::Context;
 use crate::stats::Tally;
 
 /// A place for one connection.

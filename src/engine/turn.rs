@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use super::farewell::Farewells;
 use super::worker::message;
-use crate::burst::Burst;
 use crate::config::{LINGER, NOTICE_GAP, NOTICE_GAPS, TURN};
+use crate::connection::Context;
 use crate::connection::{CloseReason, Connection, Fill, Flow, Stage, Wait};
-use crate::context::Context;
-use crate::fmt::{Text, error};
+use crate::log::{Text, error};
 use crate::service::ErasedService;
 use crate::stats::Tally;
+use crate::sys::RateLimit;
 
 /// How a turn ended.
 #[derive(Debug)]
@@ -52,13 +52,13 @@ pub(crate) struct Place<'a> {
 pub(crate) struct Driver {
     pub(crate) hosts: Box<[Box<dyn ErasedService>]>,
     context: Arc<Context>,
-    panic_lines: Burst,
+    panic_lines: RateLimit,
     farewells: Farewells,
 }
 
 impl Driver {
     pub(super) fn new(context: Arc<Context>, hosts: Box<[Box<dyn ErasedService>]>) -> Driver {
-        Driver { hosts, context, panic_lines: Burst::new(Duration::from_secs(60)), farewells: Farewells::default() }
+        Driver { hosts, context, panic_lines: RateLimit::new(Duration::from_secs(60)), farewells: Farewells::default() }
     }
 
     /// Serves what waits on an owned connection.

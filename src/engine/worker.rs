@@ -20,7 +20,7 @@ use super::settle::Outcome;
 use super::state::Edge;
 use crate::config::EVENTS;
 use crate::error::Error;
-use crate::fmt::error;
+use crate::log::error;
 
 /// The running workers.
 pub(crate) struct Workers {

@@ -11,11 +11,11 @@ mod talk;
 
 use std::io;
 
-use crate::activation::names;
 use crate::builtin::{self, Command, Kv, UpperLines, member_is};
 use crate::config::{CONTROL_REQUEST, LISTENERS, MAX_TIMEOUT};
 use crate::connection::Flow;
-use crate::server::control::{Ask, heard};
+use crate::control::{Ask, heard};
+use crate::server::activation::names;
 use crate::service::{Lines, Reply};
 
 use talk::{Pieces, talk};

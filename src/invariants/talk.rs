@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::BytesMut;
 
 use crate::config::Limits;
+use crate::connection::Context;
 use crate::connection::{Connection, Flow};
-use crate::context::Context;
 use crate::service::Service;
 
 /// How bytes are divided.

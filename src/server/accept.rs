@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, recv, send};
 
-use super::Server;
-use crate::clock::Tick;
+use super::server::Server;
+use crate::access::{Failure, Load, Verdict, classify};
 use crate::config::{ACCEPTS, BUSY, QUEUE_PATIENCE, WhenFull};
-use crate::engine::admission::{Failure, House, Verdict, classify};
 use crate::error::Error;
-use crate::fmt::{Text, info, warn};
+use crate::log::{Text, info, warn};
 use crate::shutdown::{Phase, Trigger};
+use crate::sys::Tick;
 
 impl Server {
     /// Whether the listeners are to be polled. If not, a wake-up or [`next_deadline`](Server::next_deadline)
@@ -36,7 +36,7 @@ impl Server {
         }
         let stuck = |since: &mut Tick| since.after(QUEUE_PATIENCE).reached(now);
         let queue_stuck = !queue_room && stuck(self.queue_full_since.get_or_insert(now));
-        let verdict = House { slot_free, queue_room, queue_stuck, when_full }.verdict();
+        let verdict = Load { slot_free, queue_room, queue_stuck, when_full }.verdict();
         // With nobody idle to be closed, shedding is waiting.
         if verdict == Verdict::Shed && !self.engine.has_idle() { Verdict::Wait } else { verdict }
     }

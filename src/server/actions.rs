@@ -4,9 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::sys::signal::Signal;
 
-use super::STOPPING;
 use crate::error::Error;
-use crate::fmt::{Text, error};
+use crate::log::{Text, error};
+use crate::sys::STOPPING;
 
 /// Signals that the kernel does not let anyone handle, or that come again at once when a handler returns.
 const OUT_OF_HAND: [Signal; 8] = [

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::Server;
-use crate::clock::Tick;
+use super::server::Server;
 use crate::config::{ACCEPTS, BACKLOG};
-use crate::fmt::{Text, info};
-use crate::seconds::Seconds;
+use crate::log::{Text, info};
 use crate::shutdown::{Action, Phase, ShutdownReport, Trigger};
+use crate::sys::Seconds;
+use crate::sys::Tick;
 
 impl Server {
     pub(super) fn act(&mut self, action: Option<Action>) {

@@ -2,12 +2,12 @@
 
 use std::net::{SocketAddr, TcpStream};
 
-use super::Server;
+use super::server::Server;
 use crate::connection::CloseReason;
 use crate::engine::worker::Workers;
 use crate::error::Error;
-use crate::fmt::{Text, info};
-use crate::signal::threads;
+use crate::log::{Text, info};
+use crate::sys::threads;
 
 impl Server {
     /// Starts the workers, which a forking server has not.

@@ -5,14 +5,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::Server;
+use super::builder::Builder;
 use super::drain::Span;
+use super::server::Server;
 use super::watchdog::{Verdict, Watchdog};
-use crate::builder::Builder;
-use crate::clock::Tick;
 use crate::config::check_timeout;
 use crate::error::Error;
-use crate::fmt::{Text, error, warn};
+use crate::log::{Text, error, warn};
+use crate::sys::Tick;
 
 /// Something to do once.
 type Once = Box<dyn FnOnce() + Send>;

@@ -9,13 +9,13 @@ use std::net::{SocketAddr, TcpStream};
 
 use heapless::Vec as Fixed;
 
-use super::Server;
-use crate::clock::Tick;
+use super::server::Server;
+use crate::access::Origin;
+use crate::access::Verdict;
 use crate::config::{LOBBY, LOBBY_PATIENCE};
-use crate::engine::admission::Verdict;
-use crate::engine::shares::Origin;
-use crate::fmt::{Text, warn};
+use crate::log::{Text, warn};
 use crate::shutdown::Phase;
+use crate::sys::Tick;
 
 #[derive(Debug, Default)]
 pub(super) struct Lobby(Fixed<Guest, LOBBY>);
@@ -105,7 +105,7 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
+    use crate::sys::Clock;
     use std::net::TcpListener;
 
     #[test]

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use crate::clock::Tick;
 use crate::engine::pulse::Pulse;
+use crate::sys::Tick;
 
 /// What the embedding program does at each beat.
 pub(super) type Beat = Box<dyn FnMut() + Send>;
@@ -73,7 +73,7 @@ impl Watchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
+    use crate::sys::Clock;
 
     const SECOND: Duration = Duration::from_secs(1);
 

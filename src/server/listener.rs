@@ -7,10 +7,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
 
-use crate::clock::Tick;
+use crate::access::Backoff;
 use crate::config::BACKLOG;
-use crate::engine::admission::Backoff;
-use crate::tuning::Tuning;
+use crate::connection::Tuning;
+use crate::sys::Tick;
 
 #[derive(Debug)]
 pub(crate) struct Listener {

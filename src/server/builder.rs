@@ -6,21 +6,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::budget::{Budget, Sockets};
+use super::actions::Actions;
+use super::budget::{Budget, Sockets};
+use super::hooks::Hooks;
+use super::retry::Retry;
+use super::server::{Parts, Server};
+use super::sockets::{Bound, Source, Wanted};
 use crate::config::{CHILDREN, LISTENERS, Limits, WhenFull, check_timeout};
-use crate::context::Context;
+use crate::connection::Context;
+use crate::connection::Tuning;
+use crate::control::Control;
 use crate::datagram::{Datagram, Group, Memberships};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::fork::Children;
-use crate::retry::Retry;
-use crate::server::actions::Actions;
-use crate::server::control::Control;
-use crate::server::hooks::Hooks;
-use crate::server::{Parts, Server};
+use crate::process::Children;
 use crate::service::{ErasedService, Service, WithSessions};
-use crate::sockets::{Bound, Source, Wanted};
-use crate::tuning::Tuning;
 
 /// A server in the making: services, each followed by where it is offered, and limits.
 ///

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::clock::Clock;
+use super::streaming::Streaming;
 use crate::config::Limits;
 use crate::error::Error;
 use crate::stats::Counters;
-use crate::streaming::Streaming;
+use crate::sys::Clock;
 
 #[derive(Debug)]
 pub(crate) struct Context {

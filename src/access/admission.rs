@@ -24,7 +24,7 @@ pub(crate) enum Verdict {
 
 /// The facts that decide.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct House {
+pub(crate) struct Load {
     pub(crate) slot_free: bool,
     pub(crate) queue_room: bool,
     /// The ready queue has been full for longer than a burst explains.
@@ -32,7 +32,7 @@ pub(crate) struct House {
     pub(crate) when_full: WhenFull,
 }
 
-impl House {
+impl Load {
     pub(crate) fn verdict(self) -> Verdict {
         match (self.slot_free, self.queue_room, self.when_full) {
             (true, true, _) => Verdict::Admit,
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn verdict(slot_free: bool, queue_room: bool, queue_stuck: bool, when_full: WhenFull) -> Verdict {
-        House { slot_free, queue_room, queue_stuck, when_full }.verdict()
+        Load { slot_free, queue_room, queue_stuck, when_full }.verdict()
     }
 
     #[test]

@@ -20,13 +20,13 @@ use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, send, socket,
 };
 
-use super::strangers::Strangers;
-use crate::clock::Tick;
+use super::credentials::PeerCredentials;
+use crate::access::{Backoff, Failure, classify};
 use crate::config::{ACCEPTS, CONTROL_CLIENTS, CONTROL_PATIENCE, CONTROL_REPLY, CONTROL_REQUEST, MAX_TIMEOUT};
-use crate::engine::admission::{Backoff, Failure, classify};
-use crate::fmt::{self, warn};
-use crate::seconds::Seconds;
+use crate::log::{self, warn};
 use crate::stats::{Kind, Stats};
+use crate::sys::Seconds;
+use crate::sys::Tick;
 
 /// What a client of the control socket asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub(crate) struct Control {
     backoff: Backoff,
     /// Nobody new is accepted before then.
     resumes: Option<Tick>,
-    strangers: Strangers,
+    credentials: PeerCredentials,
 }
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Control {
             clients: Fixed::new(),
             backoff: Backoff::default(),
             resumes: None,
-            strangers: Strangers::default(),
+            credentials: PeerCredentials::default(),
         };
         // Between bind and listen nobody can connect, so nobody gets in before the mode is set.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
@@ -145,7 +145,7 @@ impl Control {
 
     fn accept(&mut self, now: Tick) {
         self.resumes = None;
-        // A bound: strangers, who take no place, may come without end.
+        // A bound: clients that may not ask take no place, and may come without end.
         for _ in 0..ACCEPTS {
             if self.clients.is_full() {
                 break;
@@ -161,7 +161,7 @@ impl Control {
                 }
             };
             self.backoff.reset();
-            let Some(stream) = self.strangers.refuse(stream) else { continue };
+            let Some(stream) = self.credentials.authorize(stream) else { continue };
             // There is a place: the loop has looked.
             let _ = self.clients.push(Client { stream, request: Fixed::new(), until: now.after(CONTROL_PATIENCE) });
         }
@@ -176,8 +176,8 @@ impl Drop for Control {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 warn!(
                     "The control socket {} stays, it cannot be removed: {}",
-                    fmt::Text(&path.display()),
-                    fmt::Text(&error)
+                    log::Text(&path.display()),
+                    log::Text(&error)
                 );
             }
             _ => {}
@@ -217,7 +217,7 @@ impl Client {
 pub(crate) fn heard<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<Result<Ask, Refusal>> {
     use std::io::Write as _;
     let (stream, mut peer) = UnixStream::pair().ok()?;
-    let mut client = Client { stream, request: Fixed::new(), until: crate::clock::Clock::start().now() };
+    let mut client = Client { stream, request: Fixed::new(), until: crate::sys::Clock::start().now() };
     for piece in pieces {
         peer.write_all(piece).ok()?;
         if let Some(request) = client.receive() {

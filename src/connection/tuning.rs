@@ -16,7 +16,7 @@ use nix::sys::socket::sockopt::{
 use nix::sys::socket::{SetSockOpt, setsockopt};
 
 use crate::config::{KEEP_ALIVE_COUNT, KEEP_ALIVE_IDLE, KEEP_ALIVE_INTERVAL, Limits, VANISHED};
-use crate::fmt::{Text, warn};
+use crate::log::{Text, warn};
 
 /// The options that there are: each is reported once.
 const OPTIONS: usize = 7;

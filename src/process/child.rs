@@ -88,7 +88,7 @@ mod tests {
     use crate::builtin::Echo;
     use crate::config::Limits;
     use crate::connection::{CloseReason, Flow, Wait};
-    use crate::context::{Context, raise};
+    use crate::connection::{Context, raise};
     use crate::service::{Lines, Service, Streams, WithSessions};
     use bytes::BytesMut;
     use std::io::{Read, Write};

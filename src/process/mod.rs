@@ -17,12 +17,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::access::Backoff;
+use crate::connection::Context;
 use crate::connection::{CloseReason, Connection};
-use crate::context::Context;
 use crate::engine::Engine;
-use crate::engine::admission::Backoff;
 use crate::engine::processes::Processes;
-use crate::signal::Signals;
+use crate::sys::Signals;
 
 /// The children that are alive, or have ended and are not reaped yet.
 pub(crate) struct Children {

@@ -6,11 +6,11 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
+use super::listener::Listener;
+use super::retry::Retry;
+use crate::connection::Tuning;
 use crate::datagram::{Group, UdpEndpoint};
-use crate::engine::listener::Listener;
 use crate::error::Error;
-use crate::retry::Retry;
-use crate::tuning::Tuning;
 
 /// A socket, and the service that it is for: the one added last before it, of its kind.
 pub(crate) struct Wanted {

@@ -22,8 +22,6 @@
 //! # }
 //! ```
 
-mod environment;
-
 use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -33,9 +31,9 @@ use nix::sys::socket::sockopt::{self, AcceptConn};
 use nix::sys::socket::{AddressFamily, SockType, SockaddrLike, SockaddrStorage, getsockname, getsockopt};
 
 use crate::error::Error;
-use crate::signal::inherit;
+use crate::sys::take_inherited;
 
-pub use self::environment::names;
+pub use super::environment::names;
 
 /// The number of the first descriptor that is passed (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
@@ -75,7 +73,7 @@ pub fn sockets() -> Result<Vec<Inherited>, Error> {
     let read = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let (pid, count, list) = (read("LISTEN_PID"), read("LISTEN_FDS"), read("LISTEN_FDNAMES"));
     let names = names(std::process::id(), pid.as_deref(), count.as_deref(), list.as_deref())?;
-    let take = |(number, name): (RawFd, String)| match inherit(number).and_then(adopt) {
+    let take = |(number, name): (RawFd, String)| match take_inherited(number).and_then(adopt) {
         Ok(socket) => Ok(Inherited { number, name, socket }),
         Err(source) => Err(Error::Inherited { number, name, source }),
     };
@@ -89,7 +87,7 @@ pub fn sockets() -> Result<Vec<Inherited>, Error> {
 /// [`InvalidInput`](io::ErrorKind::InvalidInput) for standard input, output and error, and when the descriptor
 /// has close-on-exec: then it was opened by this program, or is taken already. Otherwise what fcntl(2) says of it.
 pub fn descriptor(number: RawFd) -> io::Result<OwnedFd> {
-    inherit(number)
+    take_inherited(number)
 }
 
 fn adopt(fd: OwnedFd) -> io::Result<Socket> {

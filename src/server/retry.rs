@@ -14,14 +14,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 
+use super::actions::Actions;
+use crate::access::Backoff;
 use crate::connection::poll_timeout;
-use crate::engine::admission::Backoff;
 use crate::error::Error;
-use crate::fmt::{Text, warn};
-use crate::seconds::Seconds;
-use crate::server::STOPPING;
-use crate::server::actions::Actions;
-use crate::signal::Signals;
+use crate::log::{Text, warn};
+use crate::sys::STOPPING;
+use crate::sys::Seconds;
+use crate::sys::Signals;
 
 pub(crate) struct Retry<'a> {
     started: Instant,

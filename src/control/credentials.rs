@@ -1,36 +1,35 @@
-//! Who may not ask on the control socket, even if the socket's file lets them in: all but root and the server's own
-//! user.
+//! Who may ask on the control socket: root and the server's own user, whatever the socket's file lets in.
 //!
-//! In comes an accepted stream. A stranger is told so in a line, and the log, in one a second at most.
+//! In comes an accepted stream. A client that may not ask is told so in a line, and the log in one a second at most.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::sockopt;
 use nix::sys::socket::{MsgFlags, getsockopt, recv, send};
 use nix::unistd::geteuid;
 
-use crate::burst::Burst;
 use crate::config::CONTROL_REQUEST;
-use crate::fmt::warn;
+use crate::log::warn;
+use crate::sys::RateLimit;
 
 const TEXT: &[u8] = b"ERROR: only root and the user of the server may ask\n";
 
 #[derive(Debug)]
-pub(super) struct Strangers(Burst);
+pub(super) struct PeerCredentials(RateLimit);
 
-impl Default for Strangers {
-    fn default() -> Strangers {
-        Strangers(Burst::new(Duration::from_secs(1)))
+impl Default for PeerCredentials {
+    fn default() -> PeerCredentials {
+        PeerCredentials(RateLimit::new(Duration::from_secs(1)))
     }
 }
 
-impl Strangers {
+impl PeerCredentials {
     /// Hands back a client that may ask. Any other is told that it may not.
-    pub(super) fn refuse(&self, stream: UnixStream) -> Option<UnixStream> {
+    pub(super) fn authorize(&self, stream: UnixStream) -> Option<UnixStream> {
         // Of the moment of its connect(2) (unix(7)). Our own is not remembered: it may have changed since the start.
-        let (user, process) = match getsockopt(&stream, PeerCredentials) {
+        let (user, process) = match getsockopt(&stream, sockopt::PeerCredentials) {
             Ok(peer) if peer.uid() == 0 || peer.uid() == geteuid().as_raw() => return Some(stream),
             Ok(peer) => (peer.uid(), peer.pid()),
             // Every kernel with Unix sockets tells: nobody is let in because it did not.

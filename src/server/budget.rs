@@ -4,8 +4,8 @@ use std::fmt;
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
+use crate::access::Shares;
 use crate::config::{BUFFER, CONTROL_CLIENTS, DATAGRAM, LOBBY, Limits, READY};
-use crate::engine::shares::Shares;
 use crate::error::Error;
 
 /// Descriptors beside listeners and connections: the signal pipe (2), the events of accept loop, leader and

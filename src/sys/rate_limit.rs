@@ -9,7 +9,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// Decides which events of one kind get a line.
 #[derive(Debug)]
-pub(crate) struct Burst {
+pub(crate) struct RateLimit {
     /// Within a burst, so many lines per this long.
     repeat: Duration,
     lines: u32,
@@ -25,15 +25,15 @@ struct State {
     left_out: u64,
 }
 
-impl Burst {
+impl RateLimit {
     /// One line per `repeat`.
-    pub(crate) const fn new(repeat: Duration) -> Burst {
-        Burst::of_lines(1, repeat)
+    pub(crate) const fn new(repeat: Duration) -> RateLimit {
+        RateLimit::of_lines(1, repeat)
     }
 
     /// That many lines, at least one, per `repeat`.
-    pub(crate) const fn of_lines(lines: u32, repeat: Duration) -> Burst {
-        Burst { repeat, lines, state: Mutex::new(None) }
+    pub(crate) const fn of_lines(lines: u32, repeat: Duration) -> RateLimit {
+        RateLimit { repeat, lines, state: Mutex::new(None) }
     }
 
     /// Counts an event. `Some(n)` when it gets a line, n events having gone without one before it.
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_burst_gets_one_line_and_the_next_line_the_count() {
-        let burst = Burst::new(Duration::from_secs(60));
+        let burst = RateLimit::new(Duration::from_secs(60));
         let start = Instant::now();
         let at = |millis| burst.event_at(start + Duration::from_millis(millis));
         assert_eq!(at(0), Some(0));
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_first_few_of_a_burst_may_have_a_line_each() {
-        let burst = Burst::of_lines(3, Duration::from_secs(1));
+        let burst = RateLimit::of_lines(3, Duration::from_secs(1));
         let start = Instant::now();
         let at = |millis| burst.event_at(start + Duration::from_millis(millis));
         assert_eq!([at(0), at(1), at(2), at(3), at(999)], [Some(0), Some(0), Some(0), None, None]);

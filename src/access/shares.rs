@@ -7,8 +7,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use super::sync::{Mutex, lock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Whose share a connection counts against: an IPv4 address, or the first 64 bits of one of IPv6, of which any
 /// customer and any host may use all addresses that begin so (RFC 6177; RFC 8981).
@@ -55,23 +54,27 @@ impl Shares {
     /// Bytes for each connection that there can be, rounded up.
     pub(crate) const SIZE: u64 = 32;
 
-    pub(super) fn new(limit: usize, connections: usize) -> Shares {
+    pub(crate) fn new(limit: usize, connections: usize) -> Shares {
         // One more: where an idle connection makes room for a new one, the new one enters first.
         Shares { limit, desk: Mutex::new(Desk { table: Table::new(connections + 1), wanted: false }) }
     }
 
     /// Counts one connection more. False when the address has its share; the accept loop is woken when that may
     /// have changed.
-    pub(super) fn enter(&self, origin: Origin) -> bool {
-        let mut desk = lock(&self.desk);
+    pub(crate) fn enter(&self, origin: Origin) -> bool {
+        let mut desk = self.desk();
         let entered = desk.table.add(origin, self.limit);
         desk.wanted |= !entered;
         entered
     }
 
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts one connection less. True when the accept loop waits for that.
-    pub(super) fn leave(&self, origin: Origin) -> bool {
-        let mut desk = lock(&self.desk);
+    pub(crate) fn leave(&self, origin: Origin) -> bool {
+        let mut desk = self.desk();
         desk.table.remove(origin);
         std::mem::take(&mut desk.wanted)
     }

@@ -1,0 +1,10 @@
+//! What operators ask while the server runs, answered by the accept loop.
+//!
+//! [`socket`] has the control socket, its requests and the texts of `status`; [`credentials`] says who may ask.
+
+mod credentials;
+mod socket;
+
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub(crate) use socket::heard;
+pub(crate) use socket::{Answer, Ask, Control, status, text};

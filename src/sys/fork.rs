@@ -1,0 +1,99 @@
+//! Processes: fork(2), while the process has one thread.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
+use nix::unistd::{ForkResult, Pid, getpid, getppid};
+
+use super::signals::Signals;
+
+/// The exit status of a child process that could not do what it was made for.
+const FAILED: u8 = 255;
+
+impl Signals {
+    /// Starts a process that runs `child` and ends with the status that it returns. Returns its id.
+    ///
+    /// The process ignores the routed signals: a terminal, or a supervisor, sends them to the whole group, and
+    /// what they ask for is the parent's to order. It gets SIGKILL when its parent is gone, however that ended.
+    /// Its memory is a copy, and no destructor runs at its end.
+    ///
+    /// # Errors
+    /// What fork(2) says, and `Unsupported` when the process has a second thread.
+    pub(crate) fn fork(&self, child: impl FnOnce() -> u8) -> io::Result<Pid> {
+        let parent = getpid();
+        // Until the child has changed what they do: its handler would write into the parent's pipe.
+        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        let forked = fork();
+        if matches!(forked, Ok(None)) {
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.detach(parent, &mask).map(|()| child())));
+            let status = outcome.unwrap_or(Ok(FAILED)).unwrap_or(FAILED);
+            // SAFETY: ends the process. Not exit(3): that would write out what the parent has buffered, again.
+            unsafe { nix::libc::_exit(status.into()) }
+        }
+        let _ = mask.thread_set_mask();
+        match forked? {
+            Some(child) => Ok(Pid::from_raw(child.cast_signed())),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Makes a new process independent of its parent's signals, but not of its parent.
+    fn detach(&self, parent: Pid, mask: &SigSet) -> nix::Result<()> {
+        set_pdeathsig(Signal::SIGKILL)?;
+        // The parent may have died before the line above: then nobody would send that signal any more.
+        if getppid() != parent {
+            return Err(Errno::ESRCH);
+        }
+        for signal in &self.routed {
+            // What the service starts and waits for must not be reaped behind its back.
+            let handler = if signal == Signal::SIGCHLD { SigHandler::SigDfl } else { SigHandler::SigIgn };
+            let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+            // SAFETY: no handler is installed; ignoring also drops what became pending since the fork.
+            unsafe { sigaction(signal, &action) }?;
+        }
+        mask.thread_set_mask()
+    }
+}
+
+/// Makes a second process of this one, which goes on from here too: fork(2), for a program that wants to serve in
+/// the background. Returns the new process's id, and in the new process `None`.
+///
+/// A [`Server`](crate::Server) that was built before, and handles signals, is to be used by one of the two only:
+/// what they hear of signals they would share.
+///
+/// # Errors
+/// What fork(2) says; `Unsupported` when the process has a second thread, which the new one would lack, with
+/// whatever it holds locked; and what reading `/proc/self/task` says, where threads are counted.
+pub fn fork() -> io::Result<Option<u32>> {
+    if threads()? != 1 {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    // SAFETY: this is the only thread, as was counted just now, and only it could start another. So no lock is held
+    // by a thread that the child lacks, and the child may do whatever the parent may.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child.as_raw().cast_unsigned())),
+        ForkResult::Child => Ok(None),
+    }
+}
+
+/// How many threads the process has (proc(5): /proc/pid/task has a link for each, beside the usual two).
+///
+/// # Errors
+/// When /proc is not mounted.
+pub(crate) fn threads() -> io::Result<u64> {
+    let links = std::fs::metadata("/proc/self/task")?.nlink();
+    Ok(links.saturating_sub(2).saturating_sub(is_emulated().into()))
+}
+
+/// True under qemu-user, which runs a thread of its own beside the program's. It shows the emulated program as
+/// /proc/self/exe and itself as /proc/thread-self/exe. The kernel shows one file as both, whatever its name.
+fn is_emulated() -> bool {
+    let (process, thread) =
+        (std::fs::read_link("/proc/self/exe").ok(), std::fs::read_link("/proc/thread-self/exe").ok());
+    let name = thread.as_ref().and_then(|path| path.file_name()?.to_str());
+    process != thread && name.is_some_and(|name| name.starts_with("qemu-"))
+}

@@ -1,0 +1,24 @@
+//! What the rest of the crate takes from the operating system, and all of its `unsafe`.
+//!
+//! [`signals`] has the self-pipe, [`fork`] makes processes, [`inherited`] takes descriptors that the program was
+//! started with, [`clock`] tells monotonic time, [`localtime`] the time of day, [`seconds`] reads and shows durations,
+//! and [`rate_limit`] bounds what may happen so often a second. Every safe function here is safe whatever its caller
+//! does. Nothing here knows the server, its limits or its log.
+
+#![allow(unsafe_code)]
+
+mod clock;
+mod fork;
+mod inherited;
+pub mod localtime;
+mod rate_limit;
+mod seconds;
+mod signals;
+
+pub(crate) use clock::{Clock, Tick};
+pub use fork::fork;
+pub(crate) use fork::threads;
+pub(crate) use inherited::take_inherited;
+pub(crate) use rate_limit::RateLimit;
+pub use seconds::Seconds;
+pub(crate) use signals::{STOPPING, SignalName, Signals};

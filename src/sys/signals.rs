@@ -1,0 +1,148 @@
+//! The self-pipe: signals become bytes that the accept loop polls for.
+//!
+//! The handler does what signal-safety(7) allows and nothing else: it saves errno, writes the signal's number with one
+//! write(2) to a non-blocking pipe, and restores errno. A signal that a full pipe does not take is remembered in a bit
+//! of its own, for the thousands before it may all be others, and this one the request to stop.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::{pipe2, read, write};
+
+/// Signals that ask a server to stop.
+pub(crate) const STOPPING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
+
+/// The writing end for the handler; -1 before there is one.
+static WRITER: AtomicI32 = AtomicI32::new(-1);
+/// A bit for each signal that the pipe did not take.
+static MISSED: AtomicU32 = AtomicU32::new(0);
+/// Both ends, open for the life of the process: a handler may run at any moment.
+static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
+
+extern "C" fn report(signal: i32) {
+    let errno = Errno::last_raw();
+    // SAFETY: PIPE owns the descriptor and is never dropped; WRITER is set from it before any handler is
+    // installed.
+    let writer = unsafe { BorrowedFd::borrow_raw(WRITER.load(Ordering::Relaxed)) };
+    if write(writer, &[signal as u8]).is_err() {
+        MISSED.fetch_or(1 << (signal as u32 % u32::BITS), Ordering::Relaxed);
+        // The reader may have emptied the pipe meanwhile, and sleep. No signal has this number.
+        let _ = write(writer, &[0]);
+    }
+    Errno::set_raw(errno);
+}
+
+/// The reading end of the process's self-pipe.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    reader: &'static OwnedFd,
+    pub(super) routed: SigSet,
+}
+
+impl Signals {
+    /// Routes `signals` into the pipe. There is one pipe for the process, however often this is called.
+    pub(crate) fn route(signals: &[Signal]) -> io::Result<Signals> {
+        let reader = match PIPE.get() {
+            Some((reader, _)) => reader,
+            None => {
+                let pipe = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+                let (reader, writer) = PIPE.get_or_init(|| pipe);
+                WRITER.store(writer.as_raw_fd(), Ordering::Relaxed);
+                reader
+            }
+        };
+        // A child that is stopped or continued is not news.
+        let flags = SaFlags::SA_RESTART | SaFlags::SA_NOCLDSTOP;
+        let action = SigAction::new(SigHandler::Handler(report), flags, SigSet::all());
+        for signal in signals {
+            // SAFETY: the handler calls only async-signal-safe functions and keeps errno.
+            unsafe { sigaction(*signal, &action) }?;
+        }
+        let routed: SigSet = signals.iter().copied().collect();
+        // A program keeps the mask of the one that started it (execve(2)).
+        routed.thread_unblock()?;
+        Ok(Signals { reader, routed })
+    }
+
+    /// Reads the signals that have arrived, oldest first, and then those that a full pipe did not take. Never blocks.
+    pub(crate) fn read<'a>(&self, into: &'a mut [u8; 16]) -> impl Iterator<Item = Signal> + use<'a> {
+        let count = read(self.reader, &mut into[..]).unwrap_or(0);
+        let missed = MISSED.swap(0, Ordering::Relaxed);
+        let piped = into[..count].iter().map(|number| i32::from(*number));
+        let unpiped = (1..32).filter(move |number| missed & (1 << number) != 0);
+        piped.chain(unpiped).filter_map(|number| Signal::try_from(number).ok())
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+/// Shows a signal by its name, or by its number if it has none.
+pub(crate) struct SignalName(pub(crate) i32);
+
+impl fmt::Display for SignalName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Signal::try_from(self.0) {
+            Ok(signal) => f.write_str(signal.as_str()),
+            Err(_) => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::signal::raise;
+
+    /// There is one pipe for all tests.
+    static PIPE_IN_USE: Mutex<()> = Mutex::new(());
+
+    #[test]
+    fn a_signal_arrives_as_itself_and_errno_is_kept() {
+        let _alone = PIPE_IN_USE.lock();
+        let signals = Signals::route(&[Signal::SIGWINCH]).unwrap();
+        Errno::ENOTTY.set();
+        raise(Signal::SIGWINCH).unwrap();
+        assert_eq!(Errno::last(), Errno::ENOTTY);
+        let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::NONE).unwrap();
+        let mut bytes = [0; 16];
+        assert_eq!(signals.read(&mut bytes).collect::<Vec<_>>(), [Signal::SIGWINCH]);
+        assert_eq!(signals.read(&mut bytes).count(), 0);
+    }
+
+    #[test]
+    fn a_signal_that_a_full_pipe_does_not_take_is_reported_once() {
+        let _alone = PIPE_IN_USE.lock();
+        let signals = Signals::route(&[Signal::SIGWINCH, Signal::SIGURG]).unwrap();
+        let mut bytes = [0; 16];
+        while MISSED.load(Ordering::Relaxed) == 0 {
+            raise(Signal::SIGWINCH).unwrap();
+        }
+        raise(Signal::SIGURG).unwrap();
+        raise(Signal::SIGURG).unwrap();
+        let (mut flood, mut kept) = (0, 0);
+        loop {
+            let heard: Vec<Signal> = signals.read(&mut bytes).collect();
+            flood += heard.iter().filter(|signal| **signal == Signal::SIGWINCH).count();
+            kept += heard.iter().filter(|signal| **signal == Signal::SIGURG).count();
+            if heard.is_empty() {
+                break;
+            }
+        }
+        assert!(flood > 1_000, "{flood}");
+        assert_eq!(kept, 1);
+    }
+}
