@@ -81,9 +81,9 @@ pub(crate) const QUEUE_PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) const FAREWELLS: u32 = 10;
 /// Clients that may wait at once for an earlier connection of their address to end; each address has a quarter of
 /// these places.
-pub(crate) const LOBBY: usize = 16;
+pub(crate) const DEFERRED: usize = 16;
 /// How long they wait: longer than a worker, or a process, takes to hear that a client has closed.
-pub(crate) const LOBBY_PATIENCE: Duration = Duration::from_millis(100);
+pub(crate) const DEFER_TIMEOUT: Duration = Duration::from_millis(100);
 /// Time that workers have to come home once every connection is closed.
 pub(crate) const WORKERS_HOME: Duration = Duration::from_secs(1);
 /// Clients of the control socket at a time.

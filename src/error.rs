@@ -25,8 +25,13 @@ pub enum Error {
     },
     /// The server has no address to listen on.
     NoListener,
-    /// More addresses than [`LISTENERS`](crate::config::LISTENERS).
-    TooManyListeners(usize),
+    /// More addresses than one server can have.
+    TooManyListeners {
+        /// How many were given.
+        count: usize,
+        /// How many are possible.
+        most: usize,
+    },
     /// An address was given before a service that could be offered there.
     NoService(&'static str),
     /// An address could not be listened on.
@@ -144,8 +149,8 @@ impl fmt::Display for Error {
                 write!(f, "{name} {value} is out of range; choose {expected}")
             }
             Error::NoListener => write!(f, "no address to listen on; give at least one"),
-            Error::TooManyListeners(count) => {
-                write!(f, "{count} addresses to listen on; at most {} are possible", crate::config::LISTENERS)
+            Error::TooManyListeners { count, most } => {
+                write!(f, "{count} addresses to listen on; at most {most} are possible")
             }
             Error::NoService(kind) => write!(f, "an address without a {kind} service; add the service before it"),
             Error::Listen { address, service, source, tried } => {

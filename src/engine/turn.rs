@@ -4,6 +4,7 @@
 //! the service, a bounded number of times. What comes out is a [`Progress`]; to park the connection, to bring it
 //! back and to close it is its owner's, be that a worker or a process of its own.
 
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::farewell::Farewells;
-use super::worker::message;
 use crate::config::{LINGER, NOTICE_GAP, NOTICE_GAPS, TURN};
 use crate::connection::Context;
 use crate::connection::{CloseReason, Connection, Fill, Flow, Stage, Wait};
@@ -304,7 +304,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn report_panic(&self, payload: &(dyn std::any::Any + Send), peer: SocketAddr) {
+    pub(super) fn report_panic(&self, payload: &(dyn Any + Send), peer: SocketAddr) {
         let Some(left_out) = self.panic_lines.event() else { return };
         let text = message(payload);
         error!(
@@ -333,4 +333,10 @@ impl Driver {
         self.context.counters.closed(reason);
         self.farewells.log(peer, reason);
     }
+}
+
+/// What a panic said.
+pub(super) fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }

@@ -3,7 +3,6 @@
 //! The pool is given exactly N jobs, one loop each, for its own queue has no bound. A loop ends only when the
 //! queue is stopped: a panic of a service is caught where it is called, and one of the engine itself here.
 
-use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +17,7 @@ use super::Engine;
 use super::queue::{Bring, Job, Token};
 use super::settle::Outcome;
 use super::state::Edge;
+use super::turn::message;
 use crate::config::EVENTS;
 use crate::error::Error;
 use crate::log::error;
@@ -64,12 +64,6 @@ impl Workers {
     pub(crate) fn out(&self) -> usize {
         self.count - self.home.load(Ordering::Acquire)
     }
-}
-
-/// What a panic said.
-pub(super) fn message(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 /// Builds the pool. It panics when the kernel refuses a thread, so as many are first tried for size.

@@ -1,6 +1,5 @@
 //! The accept loop's way with new clients: admit, wait, shed or reject, and what to do when accepting fails.
 
-use std::fs::File;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
@@ -8,9 +7,11 @@ use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, recv, send};
 
+use super::deferred::Pending;
+use super::listener::open_reserve;
 use super::server::Server;
-use crate::access::{Failure, Load, Verdict, classify};
-use crate::config::{ACCEPTS, BUSY, QUEUE_PATIENCE, WhenFull};
+use crate::access::{Failure, Load, Origin, Verdict, classify};
+use crate::config::{ACCEPTS, BUSY, DEFER_TIMEOUT, QUEUE_PATIENCE, WhenFull};
 use crate::error::Error;
 use crate::log::{Text, info, warn};
 use crate::shutdown::{Phase, Trigger};
@@ -102,7 +103,7 @@ impl Server {
         }
         // Before anybody is closed for it.
         if !self.engine.enter(peer) {
-            self.seat(index, socket, peer);
+            self.defer(index, socket, peer);
             return true;
         }
         self.welcome(index, verdict, socket, peer)
@@ -174,8 +175,57 @@ impl Server {
         let action = self.ladder.drain(Trigger::Failure, self.now());
         self.act(action);
     }
-}
 
-pub(super) fn open_reserve() -> io::Result<File> {
-    File::open("/dev/null")
+    /// Lets a client wait whose address has its share.
+    pub(super) fn defer(&mut self, listener: usize, socket: TcpStream, peer: SocketAddr) {
+        let service = self.listeners[listener].service;
+        if self.ladder.phase != Phase::Running {
+            return self.turn_away(socket, service);
+        }
+        let pending = Pending { socket, peer, listener, service, until: self.now().after(DEFER_TIMEOUT) };
+        let kept = if self.deferred.has_place(peer.ip().into()) { self.deferred.0.push(pending) } else { Err(pending) };
+        if let Err(pending) = kept {
+            self.refuse_share(pending);
+        }
+    }
+
+    /// Admits who waits and may come in now, and refuses whose time is over.
+    pub(super) fn revisit_deferred(&mut self) {
+        let mut index = 0;
+        while let Some(pending) = self.deferred.0.get(index) {
+            let (peer, until) = (pending.peer, pending.until);
+            let now = self.now();
+            let verdict = if self.ladder.phase == Phase::Running { self.verdict(now) } else { Verdict::Reject };
+            match verdict {
+                Verdict::Admit | Verdict::Shed if self.engine.enter(peer) => {
+                    let pending = self.deferred.0.remove(index);
+                    self.welcome(pending.listener, verdict, pending.socket, peer);
+                }
+                Verdict::Reject => {
+                    let pending = self.deferred.0.remove(index);
+                    self.turn_away(pending.socket, pending.service);
+                }
+                _ if until.reached(now) => {
+                    let pending = self.deferred.0.remove(index);
+                    self.refuse_share(pending);
+                }
+                _ => index += 1,
+            }
+        }
+    }
+
+    fn refuse_share(&mut self, pending: Pending) {
+        self.engine.context.counters.over_share.add(1);
+        if let Some(left_out) = self.share_lines.event() {
+            let share = self.engine.context.limits.per_client.unwrap_or_default();
+            warn!(
+                "Client {} refused: {} has its share of {} connections ({} refusals before this one not logged)",
+                Text(&pending.peer),
+                Text(&Origin::from(pending.peer.ip())),
+                share,
+                left_out
+            );
+        }
+        self.turn_away(pending.socket, pending.service);
+    }
 }

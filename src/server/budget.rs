@@ -5,7 +5,7 @@ use std::fmt;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use crate::access::Shares;
-use crate::config::{BUFFER, CONTROL_CLIENTS, DATAGRAM, LOBBY, Limits, READY};
+use crate::config::{BUFFER, CONTROL_CLIENTS, DATAGRAM, DEFERRED, Limits, READY};
 use crate::error::Error;
 
 /// Descriptors beside listeners and connections: the signal pipe (2), the events of accept loop, leader and
@@ -68,8 +68,8 @@ impl Budget {
         let stacks = (limits.workers * limits.stack) as u64;
         let buffers = connections * 2 * limits.buffer as u64 + (sockets.ports * 2 * DATAGRAM) as u64;
         let tables = connections * (SLOT + session as u64) + READY as u64 * 2 + held as u64;
-        let (lobby, tables) = match limits.per_client {
-            Some(_) => (LOBBY as u64, tables + (connections + 1) * Shares::SIZE),
+        let (deferred, tables) = match limits.per_client {
+            Some(_) => (DEFERRED as u64, tables + (connections + 1) * Shares::SIZE),
             None => (0, tables),
         };
         Budget {
@@ -77,7 +77,7 @@ impl Budget {
                 + ENGINE_DESCRIPTORS
                 + SPARE_DESCRIPTORS
                 + sockets.descriptors()
-                + lobby
+                + deferred
                 + connections,
             stacks,
             buffers,

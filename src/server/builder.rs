@@ -231,6 +231,38 @@ impl Builder {
         self
     }
 
+    /// Calls `action` once, as soon as every socket is bound and every worker has started. Clients are served from
+    /// then on. It runs on the thread of [`Server::run`], which accepts nobody until it returns. Several actions run
+    /// in the order in which they were given.
+    pub fn on_ready(mut self, action: impl FnOnce() + Send + 'static) -> Builder {
+        self.hooks.on_ready(Box::new(action));
+        self
+    }
+
+    /// Calls `action` once, when the shutdown begins and before the first client is told. It runs on the accept
+    /// loop, which does nothing else until it returns. Several actions run in the order in which they were given.
+    pub fn on_drain(mut self, action: impl FnOnce() + Send + 'static) -> Builder {
+        self.hooks.on_drain(Box::new(action));
+        self
+    }
+
+    /// Calls `beat` every `interval`, from the accept loop, for as long as that and the workers come forward: for
+    /// a supervisor that starts the program anew when it hears nothing (`WatchdogSec=` of systemd.service(5), or
+    /// watchdog(7)). Take half of the time that it allows.
+    ///
+    /// The workers stand still when, from one look to the next, something waits for one of them, and none has
+    /// begun a turn, served a request or a datagram, or had a stream handler that receives, sends or waits for its
+    /// client. So a service that is stuck silences this within twice the interval, once it has taken every worker; what a
+    /// client does, or does not do, cannot. While they stand still they are looked at four times as often, and the first
+    /// sign of life is a beat. A forking server has no workers to look at.
+    ///
+    /// An idle server wakes for this alone, and without it not at all. [`build`](Builder::build) refuses an interval
+    /// below 1 ms or above [`MAX_TIMEOUT`](crate::config::MAX_TIMEOUT) with [`Error::Limit`].
+    pub fn watchdog(mut self, interval: Duration, beat: impl FnMut() + Send + 'static) -> Builder {
+        self.hooks.watch(interval, Box::new(beat));
+        self
+    }
+
     /// Counts that many bytes of the program's own into the [`budget`](Builder::budget), such as
     /// [`Kv::memory`](crate::builtin::Kv::memory).
     pub fn memory(mut self, bytes: usize) -> Builder {
@@ -260,7 +292,7 @@ impl Builder {
         self.hooks.check()?;
         check_timeout("bind-retry", self.bind_retry, Duration::ZERO)?;
         if self.wanted.len() > LISTENERS {
-            return Err(Error::TooManyListeners(self.wanted.len()));
+            return Err(Error::TooManyListeners { count: self.wanted.len(), most: LISTENERS });
         }
         let session = self.hosts.iter().map(|host| host.session_size()).sum();
         let count = |fits: fn(&Source) -> bool| self.wanted.iter().filter(|wanted| fits(&wanted.source)).count();
@@ -347,6 +379,13 @@ impl Builder {
             control,
             children,
         })
+    }
+}
+
+impl Server {
+    /// A server of `service`, with the default [`Limits`](crate::Limits) and no address yet.
+    pub fn builder(service: impl Service) -> Builder {
+        Builder::new().service(service)
     }
 }
 

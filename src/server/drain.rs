@@ -6,8 +6,7 @@ use super::server::Server;
 use crate::config::{ACCEPTS, BACKLOG};
 use crate::log::{Text, info};
 use crate::shutdown::{Action, Phase, ShutdownReport, Trigger};
-use crate::sys::Seconds;
-use crate::sys::Tick;
+use crate::sys::{Span, Tick};
 
 impl Server {
     pub(super) fn act(&mut self, action: Option<Action>) {
@@ -27,7 +26,7 @@ impl Server {
     }
 
     fn drain(&mut self) {
-        self.announce_drain();
+        self.hooks.announce_drain();
         let grace = self.ladder.grace();
         if let Some((trigger, _)) = self.ladder.started {
             info!("{} {}, closing server in {}...", Text(&trigger), trigger.event(), Text(&Span(grace)));
@@ -37,7 +36,7 @@ impl Server {
         self.ended_before = before.accepted - before.open;
         self.countdown = (grace > Duration::from_secs(1)).then(|| self.now().after(Duration::from_secs(1)));
         // Clients that the kernel has connected already are served what they sent and told, not reset.
-        self.revisit_lobby();
+        self.revisit_deferred();
         self.empty_backlog();
         self.engine.start_draining();
         self.empty_backlog();
@@ -75,15 +74,5 @@ impl Server {
             abandoned,
             took,
         }
-    }
-}
-
-/// A time as a person reads it.
-pub(super) struct Span(pub(super) Duration);
-
-impl std::fmt::Display for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let plural = if self.0 == Duration::from_secs(1) { "" } else { "s" };
-        write!(f, "{} second{plural}", Seconds(self.0))
     }
 }

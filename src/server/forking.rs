@@ -32,12 +32,12 @@ impl Server {
         let Some(processes) = &self.engine.processes else { return false };
         let service = self.listeners[index].service;
         let (listeners, reserve, control) = (&mut self.listeners, &mut self.reserve, &mut self.control);
-        let lobby = &mut self.lobby;
+        let deferred = &mut self.deferred;
         // A child that kept the listeners would keep their addresses taken.
         let release = || {
             listeners.clear();
             reserve.take();
-            lobby.clear();
+            deferred.clear();
             if let Some(control) = control.take() {
                 control.leave();
             }

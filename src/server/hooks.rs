@@ -5,14 +5,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::builder::Builder;
-use super::drain::Span;
-use super::server::Server;
-use super::watchdog::{Verdict, Watchdog};
+use super::watchdog::{Beat, Verdict, Watchdog};
 use crate::config::check_timeout;
+use crate::engine::pulse::Pulse;
 use crate::error::Error;
 use crate::log::{Text, error, warn};
-use crate::sys::Tick;
+use crate::sys::{Span, Tick};
 
 /// Something to do once.
 type Once = Box<dyn FnOnce() + Send>;
@@ -24,72 +22,36 @@ pub(crate) struct Hooks {
     watchdog: Option<Watchdog>,
 }
 
-impl Builder {
-    /// Calls `action` once, as soon as every socket is bound and every worker has started. Clients are served from
-    /// then on. It runs on the thread of [`Server::run`], which accepts nobody until it returns. Several actions run
-    /// in the order in which they were given.
-    pub fn on_ready(mut self, action: impl FnOnce() + Send + 'static) -> Builder {
-        self.hooks.ready.push(Box::new(action));
-        self
-    }
-
-    /// Calls `action` once, when the shutdown begins and before the first client is told. It runs on the accept
-    /// loop, which does nothing else until it returns. Several actions run in the order in which they were given.
-    pub fn on_drain(mut self, action: impl FnOnce() + Send + 'static) -> Builder {
-        self.hooks.drain.push(Box::new(action));
-        self
-    }
-
-    /// Calls `beat` every `interval`, from the accept loop, for as long as that and the workers come forward: for
-    /// a supervisor that starts the program anew when it hears nothing (`WatchdogSec=` of systemd.service(5), or
-    /// watchdog(7)). Take half of the time that it allows.
-    ///
-    /// The workers stand still when, from one look to the next, something waits for one of them, and none has
-    /// begun a turn, served a request or a datagram, or had a stream handler that receives, sends or waits for its
-    /// client. So a service that is stuck silences this within twice the interval, once it has taken every worker; what a
-    /// client does, or does not do, cannot. While they stand still they are looked at four times as often, and the first
-    /// sign of life is a beat. A forking server has no workers to look at.
-    ///
-    /// An idle server wakes for this alone, and without it not at all. [`build`](Builder::build) refuses an interval
-    /// below 1 ms or above [`MAX_TIMEOUT`](crate::config::MAX_TIMEOUT) with [`Error::Limit`].
-    pub fn watchdog(mut self, interval: Duration, beat: impl FnMut() + Send + 'static) -> Builder {
-        self.hooks.watchdog = Some(Watchdog::new(interval, Box::new(beat)));
-        self
-    }
-}
-
 impl Hooks {
-    /// # Errors
-    /// When the watchdog would spin, or lie beyond what deadlines can be.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let check = |watchdog: &Watchdog| check_timeout("watchdog", watchdog.interval(), Duration::from_millis(1));
-        self.watchdog.as_ref().map_or(Ok(()), check)
+    pub(super) fn on_ready(&mut self, action: Once) {
+        self.ready.push(action);
     }
 
-    /// When [`beat`](Server::beat) must be called next.
-    pub(super) fn deadline(&self) -> Option<Tick> {
-        self.watchdog.as_ref().and_then(Watchdog::deadline)
+    pub(super) fn on_drain(&mut self, action: Once) {
+        self.drain.push(action);
     }
-}
 
-impl Server {
-    /// Every socket is bound and every worker is there.
-    pub(super) fn announce_ready(&mut self) {
-        let now = self.now();
-        if let Some(watchdog) = &mut self.hooks.watchdog {
+    pub(super) fn watch(&mut self, interval: Duration, ping: Beat) {
+        self.watchdog = Some(Watchdog::new(interval, ping));
+    }
+
+    /// Every socket is bound and every worker has started.
+    pub(super) fn announce_ready(&mut self, now: Tick) {
+        if let Some(watchdog) = &mut self.watchdog {
             watchdog.start(now);
         }
-        std::mem::take(&mut self.hooks.ready).into_iter().for_each(|action| call("ready", action));
+        std::mem::take(&mut self.ready).into_iter().for_each(|action| call("ready", action));
     }
 
+    /// The shutdown begins.
     pub(super) fn announce_drain(&mut self) {
-        std::mem::take(&mut self.hooks.drain).into_iter().for_each(|action| call("drain", action));
+        std::mem::take(&mut self.drain).into_iter().for_each(|action| call("drain", action));
     }
 
-    /// Beats, when it is time and the workers come forward.
-    pub(super) fn beat(&mut self, now: Tick) {
-        let Some(watchdog) = self.hooks.watchdog.as_mut().filter(|watchdog| watchdog.is_due(now)) else { return };
-        let verdict = watchdog.look(now, self.engine.pulse());
+    /// Tells the watchdog, when it is time to and the workers come forward.
+    pub(super) fn ping_watchdog(&mut self, now: Tick, pulse: impl FnOnce() -> Pulse) {
+        let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.is_due(now)) else { return };
+        let verdict = watchdog.look(now, pulse());
         match verdict {
             Verdict::Beat | Verdict::BeatAgain => call("watchdog", &mut watchdog.beat),
             Verdict::Stuck | Verdict::StillStuck => {}
@@ -100,6 +62,18 @@ impl Server {
             Verdict::BeatAgain => warn!("The workers move again; the watchdog is told"),
             Verdict::Beat | Verdict::StillStuck => {}
         }
+    }
+
+    /// # Errors
+    /// When the watchdog would spin, or lie beyond what deadlines can be.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let check = |watchdog: &Watchdog| check_timeout("watchdog", watchdog.interval(), Duration::from_millis(1));
+        self.watchdog.as_ref().map_or(Ok(()), check)
+    }
+
+    /// When [`ping_watchdog`](Hooks::ping_watchdog) must be called next.
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        self.watchdog.as_ref().and_then(Watchdog::deadline)
     }
 }
 

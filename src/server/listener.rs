@@ -1,5 +1,6 @@
 //! A listening socket: bound as asked, its accepted sockets inheriting what every connection needs.
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -57,4 +58,9 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Opens a descriptor that is closed to have one with which to answer a client when there is no other.
+pub(super) fn open_reserve() -> io::Result<File> {
+    File::open("/dev/null")
 }

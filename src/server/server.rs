@@ -17,11 +17,9 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::actions::Actions;
-use super::builder::Builder;
-use super::drain::Span;
+use super::deferred::Deferred;
 use super::hooks::Hooks;
-use super::listener::Listener;
-use super::lobby::Lobby;
+use super::listener::{Listener, open_reserve};
 use crate::access::Backoff;
 use crate::config::{CONTROL_CLIENTS, LISTENERS, QUEUE_PATIENCE};
 use crate::connection::poll_timeout;
@@ -31,11 +29,10 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::log::{Text, debug, info, warn};
 use crate::process::Children;
-use crate::service::Service;
 use crate::shutdown::{Ladder, Phase, Requests, ServerHandle, ShutdownReport, Trigger};
 use crate::sys::RateLimit;
 use crate::sys::Tick;
-use crate::sys::{STOPPING, Signals};
+use crate::sys::{STOPPING, Signals, Span};
 
 /// The self-pipe, the wake-up event, the control socket with its clients, every listener, and the network's news.
 const POLLED: usize = LISTENERS + 3 + 1 + CONTROL_CLIENTS;
@@ -77,7 +74,7 @@ pub struct Server {
     pub(super) reserve: Option<File>,
     pub(super) accept_lines: RateLimit,
     /// Who waits for a share.
-    pub(super) lobby: Lobby,
+    pub(super) deferred: Deferred,
     pub(super) share_lines: RateLimit,
     /// Since when the ready queue has been full.
     pub(super) queue_full_since: Option<Tick>,
@@ -89,11 +86,6 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server of `service`, with the default [`Limits`](crate::Limits) and no address yet.
-    pub fn builder(service: impl Service) -> Builder {
-        Builder::new().service(service)
-    }
-
     pub(crate) fn new(parts: Parts) -> Result<Server, Error> {
         Ok(Server {
             ladder: Ladder::new(parts.engine.context.limits.grace),
@@ -110,11 +102,9 @@ impl Server {
             countdown: None,
             notices_before: 0,
             ended_before: 0,
-            reserve: Some(
-                super::accept::open_reserve().map_err(Error::setup("open /dev/null as the reserve descriptor"))?,
-            ),
+            reserve: Some(open_reserve().map_err(Error::setup("open /dev/null as the reserve descriptor"))?),
             accept_lines: RateLimit::new(Duration::from_secs(1)),
-            lobby: Lobby::default(),
+            deferred: Deferred::default(),
             share_lines: RateLimit::new(Duration::from_secs(1)),
             queue_full_since: None,
             signalled: false,
@@ -156,7 +146,7 @@ impl Server {
         for (address, name) in &self.names {
             info!("PID:{}. Server started on {} ({})", std::process::id(), Text(address), Text(name.as_str()));
         }
-        self.announce_ready();
+        self.hooks.announce_ready(self.engine.context.clock.now());
         while self.ladder.phase != Phase::Over {
             let acceptable = self.wait();
             if self.signalled {
@@ -170,8 +160,8 @@ impl Server {
             }
             self.memberships.rejoin_if_due(now);
             self.count_down(now);
-            self.beat(now);
-            self.revisit_lobby();
+            self.hooks.ping_watchdog(now, || self.engine.pulse());
+            self.revisit_deferred();
             for index in acceptable {
                 self.accept_batch(index);
             }
@@ -257,8 +247,8 @@ impl Server {
         let patience = self.queue_full_since.map(|since| since.after(QUEUE_PATIENCE)).filter(|tick| !tick.reached(now));
         let control = self.control.as_ref().and_then(Control::deadline);
         let groups = self.memberships.deadline();
-        let (beat, lobby) = (self.hooks.deadline(), self.lobby.deadline());
-        [self.engine.next_sweep(), self.ladder.deadline(), self.countdown, patience, control, groups, beat, lobby]
+        let (beat, deferred) = (self.hooks.deadline(), self.deferred.deadline());
+        [self.engine.next_sweep(), self.ladder.deadline(), self.countdown, patience, control, groups, beat, deferred]
             .into_iter()
             .flatten()
             .chain(resumes)

@@ -21,4 +21,5 @@ pub(crate) use fork::threads;
 pub(crate) use inherited::take_inherited;
 pub(crate) use rate_limit::RateLimit;
 pub use seconds::Seconds;
+pub(crate) use seconds::Span;
 pub(crate) use signals::{STOPPING, SignalName, Signals};

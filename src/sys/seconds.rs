@@ -49,6 +49,16 @@ impl fmt::Display for Seconds {
     }
 }
 
+/// A time as a person reads it.
+pub(crate) struct Span(pub(crate) Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0 == Duration::from_secs(1) { "" } else { "s" };
+        write!(f, "{} second{plural}", Seconds(self.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
