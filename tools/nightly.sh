@@ -62,8 +62,8 @@ miri() {
     export CARGO_TARGET_DIR=target/miri MIRIFLAGS="-Zmiri-disable-isolation ${MIRIFLAGS:-}"
     # shellcheck disable=SC2086
     nightly miri test --locked --lib -- ${MIRI_TESTS:-connection::buffer builtin::kv::request builtin::kv::blocks \
-        builtin::command json::tests::a_request json::tests::other json::tests::what seconds clock burst \
-        engine::state engine::admission shutdown invariants::tests::any invariants::tests::kv invariants::tests::a_command}
+        builtin::command json::tests::a_request json::tests::other json::tests::what sys::seconds sys::clock sys::rate_limit \
+        engine::state engine::deadlines access::admission shutdown invariants::tests::any invariants::tests::kv invariants::tests::a_command}
 }
 
 need_nightly
