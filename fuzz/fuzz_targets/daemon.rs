@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStringExt;
 
 use libfuzzer_sys::fuzz_target;
 
-use crate::Failure;
-use crate::options::{Command, parse_with};
+use crate::commands::{Command, parse_with};
+use crate::failure::Failure;
 
 // Words end at newlines; those with a `$` before them are variables.
 fuzz_target!(|data: &[u8]| {

@@ -6,9 +6,8 @@
 
 use lastorders::activation::{Inherited, Socket, sockets};
 
-use crate::options::{TCP_SERVICES, UDP_SERVICES};
-use crate::serve::failure;
-use crate::{Failure, values};
+use crate::failure::{Failure, failure};
+use crate::values::{self, TCP_SERVICES, UDP_SERVICES};
 
 /// Takes the sockets that were passed to this process. Each is then named after its service, and is of its kind.
 ///

@@ -10,7 +10,6 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::process;
 
 use lastorders::fork;
@@ -23,8 +22,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, pipe2, setsid};
 
-use crate::Failure;
-use crate::options::Serve;
+use crate::failure::Failure;
 
 /// The server's side, until it is ready.
 pub struct Background {
@@ -124,16 +122,4 @@ impl Background {
         // EPIPE: nobody waits any more, and nobody expects a server.
         self.waiting.write_all(b"+")
     }
-}
-
-/// Makes paths good for another working directory.
-pub fn make_absolute(serve: &mut Serve) -> Result<(), Failure> {
-    for path in [&mut serve.control, &mut serve.pid_file, &mut serve.logging.file].into_iter().flatten() {
-        *path = absolute(path)?;
-    }
-    Ok(())
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path).map_err(|error| Failure::Run(format!("{}: {error}", path.display())))
 }

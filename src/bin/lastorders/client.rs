@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use lexopt::Arg;
 use log::info;
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::logging::{self, Logging};
-use crate::options::Command;
 use crate::usage::CLIENT_USAGE;
-use crate::values::{number, seconds, shown, value};
+use crate::values::{Parsed, number, seconds, shown, value};
 
 pub struct Client {
     address: String,
@@ -29,7 +28,7 @@ enum Heard {
     End,
 }
 
-pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
+pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Client>, Failure> {
     let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders client --help`"));
     let mut client = Client {
         address: String::new(),
@@ -39,7 +38,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
     };
     while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
         match arg {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(CLIENT_USAGE.into())),
+            Arg::Long("help") | Arg::Short('h') => return Ok(Parsed::Help(CLIENT_USAGE.into())),
             Arg::Long("message") => client.message = value(&mut parser).map_err(usage)?,
             Arg::Long("every") => {
                 let text = value(&mut parser).map_err(usage)?;
@@ -55,7 +54,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
     }
     match client.address.is_empty() {
         true => Err(usage("no address; give one like 127.0.0.1:9999".into())),
-        false => Ok(Command::Client(client)),
+        false => Ok(Parsed::Options(client)),
     }
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use lastorders::ServerHandle;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Bytes of the waiting thread's stack.
 const STACK: usize = *lastorders::config::STACK.start();

@@ -8,10 +8,10 @@ use std::time::Duration;
 use lastorders::Seconds;
 use lexopt::Arg;
 
-use crate::options::Command;
+use crate::failure::Failure;
+use crate::print;
 use crate::usage::CONTROL_USAGE;
-use crate::values::{seconds, shown, some_path, value};
-use crate::{Failure, print};
+use crate::values::{Parsed, seconds, shown, some_path, value};
 
 pub struct Control {
     pub socket: PathBuf,
@@ -21,14 +21,14 @@ pub struct Control {
 /// A server answers at once; one that is stopped in a debugger never does.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
+pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Control>, Failure> {
     let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders control --help`"));
     let default = std::env::var_os("LASTORDERS_CONTROL").unwrap_or("/run/lastorders.sock".into());
     let mut control = Control { socket: default.into(), request: String::new() };
     let (mut form, mut grace) = ("", None);
     while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
         match arg {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(CONTROL_USAGE.into())),
+            Arg::Long("help") | Arg::Short('h') => return Ok(Parsed::Help(CONTROL_USAGE.into())),
             Arg::Long("socket") => control.socket = value(&mut parser).and_then(|it| some_path(&it)).map_err(usage)?,
             Arg::Long("json") => form = "json",
             Arg::Long("metrics") => form = "metrics",
@@ -49,7 +49,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
         ("", ..) => return Err(usage("no request; choose status or stop".into())),
         (request, ..) => return Err(usage(format!("{request} does not take that option"))),
     }
-    Ok(Command::Control(control))
+    Ok(Parsed::Options(control))
 }
 
 pub fn run(control: Control) -> Result<(), Failure> {

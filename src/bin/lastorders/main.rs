@@ -7,8 +7,10 @@
 mod activation;
 mod background;
 mod client;
+mod commands;
 mod console;
 mod control;
+mod failure;
 #[cfg(fuzzing)]
 #[path = "../../../fuzz/fuzz_targets/daemon.rs"]
 mod fuzz;
@@ -24,18 +26,11 @@ mod values;
 
 use std::process::ExitCode;
 
-use options::Command;
-
-/// Why the program ends without having done what it was asked to.
-pub enum Failure {
-    /// The command line is wrong: exit code 2.
-    Usage(String),
-    /// It could not start or run: exit code 1.
-    Run(String),
-}
+use commands::Command;
+use failure::Failure;
 
 fn main() -> ExitCode {
-    let outcome = options::parse(std::env::args_os()).and_then(|command| match command {
+    let outcome = commands::parse(std::env::args_os()).and_then(|command| match command {
         Command::Serve(serve) => serve::run(*serve),
         Command::Client(client) => client::run(client),
         Command::Control(control) => control::run(control),

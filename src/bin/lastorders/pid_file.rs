@@ -16,7 +16,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Bytes of the longest file that can hold a process id, with room for blanks.
 const LONGEST: u64 = 32;

@@ -16,7 +16,7 @@ use nix::unistd::{
     setresgid, setresuid, setuid,
 };
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Whom the server runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use lastorders::{Group, Interface};
 use lexopt::Arg;
 
-use crate::Failure;
-use crate::options::Command;
-use crate::values::{group, interface, shown, value};
+use crate::failure::Failure;
+use crate::values::{Parsed, group, interface, shown, value};
 
 pub struct Send {
     group: SocketAddr,
@@ -27,12 +26,12 @@ Sends one datagram to a multicast group. Nobody says whether it has arrived.
 Exit codes: 0 sent; 1 not sent; 2 usage.
 ";
 
-pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
+pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Send>, Failure> {
     let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders send --help`"));
     let (mut words, mut hops, mut on) = (vec![], 2, None);
     while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
         match arg {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Print(USAGE.into())),
+            Arg::Long("help") | Arg::Short('h') => return Ok(Parsed::Help(USAGE.into())),
             Arg::Long("ttl") => {
                 let text = value(&mut parser).map_err(usage)?;
                 hops = text.parse().map_err(|_| usage(format!("--ttl {text:?}: expected 0 to 255")))?;
@@ -50,7 +49,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
     let [address, message] = <[String; 2]>::try_from(words)
         .map_err(|_| usage("a group and a message are needed, as in 239.1.1.1:5007 \"Hello\"".into()))?;
     let group = group(&address).map_err(|error| usage(format!("{address:?}: {error}")))?;
-    Ok(Command::Send(Send { group, message, hops, interface: on }))
+    Ok(Parsed::Options(Send { group, message, hops, interface: on }))
 }
 
 pub fn run(send: Send) -> Result<(), Failure> {

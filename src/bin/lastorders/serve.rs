@@ -1,20 +1,24 @@
 //! `lastorders serve`: from options to a running server.
 
+use std::path::{Path, PathBuf};
+
 use lastorders::activation::{Inherited, Socket as Ready};
 use lastorders::builtin::{Command, Echo, Kv, MulticastLog, Time, Upper, UpperLines};
 use lastorders::{Builder, Error, Group};
 use log::{LevelFilter, error, info, warn};
 use nix::sys::signal::Signal;
 
+use crate::failure::{Failure, failure};
 use crate::logging::Logging;
-use crate::options::{Serve, Socket, TCP_SERVICES};
+use crate::options::{Serve, Socket};
 use crate::pid_file::PidFile;
-use crate::{Failure, background, console, logging, print};
+use crate::values::TCP_SERVICES;
+use crate::{background, console, logging, print};
 
 pub fn run(mut serve: Serve) -> Result<(), Failure> {
     check_console(&serve)?;
     if serve.daemon {
-        background::make_absolute(&mut serve)?;
+        make_absolute(&mut serve)?;
     }
     let builder = builder(&mut serve)?;
     if serve.check {
@@ -160,13 +164,14 @@ fn add(builder: Builder, name: &str, serve: &Serve, kv: &mut Option<Kv>) -> Resu
     Ok(builder.name(name))
 }
 
-pub fn failure(error: Error) -> Failure {
-    match error {
-        Error::Limit { name, value, expected } => {
-            Failure::Usage(format!("--{name} {value} is out of range; choose {expected}"))
-        }
-        Error::Environment { .. } => Failure::Usage(error.to_string()),
-        Error::Forking { .. } => Failure::Usage(format!("--fork: {error}")),
-        other => Failure::Run(other.to_string()),
+/// Makes paths good for another working directory.
+fn make_absolute(serve: &mut Serve) -> Result<(), Failure> {
+    for path in [&mut serve.control, &mut serve.pid_file, &mut serve.logging.file].into_iter().flatten() {
+        *path = absolute(path)?;
     }
+    Ok(())
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::Run(format!("{}: {error}", path.display())))
 }

@@ -18,7 +18,7 @@ use lastorders::{Builder, config};
 use log::warn;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// How long a supervisor that does not read may hold up the accept loop.
 const PATIENCE: Duration = Duration::from_millis(100);

@@ -8,6 +8,17 @@ use lastorders::{Group, Interface, Seconds, WhenFull};
 use lexopt::Arg;
 use log::LevelFilter;
 
+/// What a command line says: the options of a command, or that its help is to be printed.
+pub enum Parsed<T> {
+    Options(T),
+    Help(String),
+}
+
+/// The TCP services, as `--tcp` names them.
+pub const TCP_SERVICES: &str = "echo, upper, upper-lines, command, kv";
+/// The UDP services, as `--udp` names them.
+pub const UDP_SERVICES: &str = "time";
+
 /// An argument as it was written.
 pub fn shown(arg: &Arg<'_>) -> String {
     match arg {

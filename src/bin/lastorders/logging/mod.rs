@@ -21,7 +21,7 @@ use self::console::Console;
 use self::file::LogFile;
 use self::line::Line;
 use self::syslog::Syslog;
-use crate::Failure;
+use crate::failure::Failure;
 
 pub use self::file::{SIZE, size};
 

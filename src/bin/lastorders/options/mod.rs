@@ -1,4 +1,4 @@
-//! The command line: what was asked for, read from arguments and the environment by the table of options.
+//! The options of `serve`: what was asked for, read from arguments and the environment by the table of options.
 
 mod table;
 
@@ -11,25 +11,14 @@ use lastorders::activation::Inherited;
 use lastorders::{Interface, Limits};
 use lexopt::Arg;
 
-use crate::client::{self, Client};
-use crate::control::{self, Control};
+use crate::activation;
+use crate::failure::Failure;
 use crate::logging::Logging;
 use crate::privileges::Account;
-use crate::send::{self, Send};
 use crate::supervisor::Supervisor;
-use crate::usage::USAGE;
-use crate::values::{shown, value};
-use crate::{Failure, activation};
+use crate::values::{Parsed, TCP_SERVICES, UDP_SERVICES, shown, value};
 
 use self::table::{OPTIONS, Opt};
-
-pub enum Command {
-    Serve(Box<Serve>),
-    Client(Client),
-    Control(Control),
-    Send(Send),
-    Print(String),
-}
 
 /// What `lastorders serve` was asked for.
 pub struct Serve {
@@ -64,46 +53,16 @@ pub enum Socket {
     Multicast(SocketAddr),
 }
 
-/// The TCP services, as `--tcp` names them.
-pub const TCP_SERVICES: &str = "echo, upper, upper-lines, command, kv";
-/// The UDP services, as `--udp` names them.
-pub const UDP_SERVICES: &str = "time";
-
-const COMMANDS: &str = "serve, client, control or send";
-
-/// Reads the whole command line, and the environment.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
-    parse_with(args, |name| std::env::var_os(name))
-}
-
-/// Reads the whole command line, and an environment.
-pub fn parse_with(
-    args: impl IntoIterator<Item = OsString>,
+/// Reads the options of `serve` and their environment.
+pub fn parse_serve(
+    mut parser: lexopt::Parser,
     variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<Command, Failure> {
-    let mut parser = lexopt::Parser::from_iter(args);
-    let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders --help`"));
-    match parser.next().map_err(|error| usage(error.to_string()))? {
-        Some(Arg::Value(word)) if word == "serve" => parse_serve(parser, variable),
-        Some(Arg::Value(word)) if word == "client" => client::parse(parser),
-        Some(Arg::Value(word)) if word == "control" => control::parse(parser),
-        Some(Arg::Value(word)) if word == "send" => send::parse(parser),
-        Some(Arg::Value(word)) => Err(usage(format!("unknown command {word:?}; choose {COMMANDS}"))),
-        Some(Arg::Long("help") | Arg::Short('h')) => Ok(Command::Print(USAGE.into())),
-        Some(Arg::Long("version") | Arg::Short('V')) => {
-            Ok(Command::Print(concat!("lastorders ", env!("CARGO_PKG_VERSION"), "\n").into()))
-        }
-        Some(other) => Err(usage(format!("unknown option {}", shown(&other)))),
-        None => Err(usage(format!("no command; choose {COMMANDS}"))),
-    }
-}
-
-fn parse_serve(mut parser: lexopt::Parser, variable: impl Fn(&str) -> Option<OsString>) -> Result<Command, Failure> {
+) -> Result<Parsed<Serve>, Failure> {
     let usage = |text: String| Failure::Usage(format!("{text}; see `lastorders serve --help`"));
     let mut given: Vec<(&Opt, String)> = Vec::new();
     while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
         if matches!(arg, Arg::Long("help") | Arg::Short('h')) {
-            return Ok(Command::Print(serve_help()));
+            return Ok(Parsed::Help(serve_help()));
         }
         let named = |name: &str| OPTIONS.iter().find(|option| option.name == name);
         let option = match arg {
@@ -155,7 +114,7 @@ fn parse_serve(mut parser: lexopt::Parser, variable: impl Fn(&str) -> Option<OsS
     if serve.sockets.is_empty() && serve.inherited.is_empty() {
         serve.sockets.push(Socket::Tcp("echo".into(), SocketAddr::from(([127, 0, 0, 1], 9999))));
     }
-    Ok(Command::Serve(Box::new(serve)))
+    Ok(Parsed::Options(serve))
 }
 
 fn serve_help() -> String {
@@ -180,9 +139,9 @@ mod tests {
     use super::*;
 
     fn serve(args: &[&str]) -> Result<Serve, String> {
-        let args = ["lastorders", "serve"].iter().chain(args).map(OsString::from);
-        match parse(args) {
-            Ok(Command::Serve(serve)) => Ok(*serve),
+        let parser = lexopt::Parser::from_args(args.iter().map(OsString::from));
+        match parse_serve(parser, |name| std::env::var_os(name)) {
+            Ok(Parsed::Options(serve)) => Ok(serve),
             Err(Failure::Usage(text)) => Err(text),
             _ => Err("not a serve command".into()),
         }
