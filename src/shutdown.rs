@@ -1,7 +1,7 @@
 //! The end of a server: what triggers it, its phases, the handle to ask for it, and the report of it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::config::{MAX_TIMEOUT, WORKERS_HOME};
@@ -82,34 +82,55 @@ impl fmt::Display for ShutdownReport {
 /// Asks a running server things from any thread.
 #[derive(Clone)]
 pub struct ServerHandle {
-    pub(crate) engine: Arc<Engine>,
-    pub(crate) requests: Arc<Requests>,
+    /// Only the server and its workers keep the engine, so that its memory goes with them.
+    engine: Weak<Engine>,
+    requests: Arc<Requests>,
 }
 
 impl ServerHandle {
+    pub(crate) fn new(engine: &Arc<Engine>, requests: &Arc<Requests>) -> ServerHandle {
+        ServerHandle { engine: Arc::downgrade(engine), requests: requests.clone() }
+    }
+
     /// Starts the shutdown: notice, grace, close. Further calls change nothing. Returns at once;
     /// [`Server::run`](crate::Server::run) returns the report when it is over.
     pub fn shutdown(&self) {
         self.requests.post(|requests| requests.shutdown = true);
-        self.engine.wake_accept_loop();
+        self.wake();
     }
 
     /// Starts the shutdown with another grace time than the one the server was built with. While the server is
     /// shutting down already, this changes nothing.
     pub fn shutdown_within(&self, grace: Duration) {
         self.requests.post(|requests| (requests.shutdown, requests.grace) = (true, Some(grace.min(MAX_TIMEOUT))));
-        self.engine.wake_accept_loop();
+        self.wake();
     }
 
     /// Ends the grace time now, starting the shutdown first if need be.
     pub fn close(&self) {
         self.requests.post(|requests| (requests.shutdown, requests.close) = (true, true));
-        self.engine.wake_accept_loop();
+        self.wake();
     }
 
-    /// Reads the counters. Takes one pass over the connection slots, and never waits for a client.
+    /// Reads the counters; of a server that has ended, the last ones. Takes one pass over the connection slots, and
+    /// never waits for a client.
     pub fn stats(&self) -> Stats {
-        self.engine.stats()
+        match self.engine.upgrade() {
+            Some(engine) => engine.stats(),
+            None => self.requests.last_stats(),
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(engine) = self.engine.upgrade() {
+            engine.wake_accept_loop();
+        }
+    }
+
+    /// True once the engine's memory is free.
+    #[cfg(test)]
+    pub(crate) fn has_no_engine(&self) -> bool {
+        self.engine.strong_count() == 0
     }
 }
 
@@ -121,7 +142,11 @@ impl fmt::Debug for ServerHandle {
 
 /// What handles have asked for and the accept loop has not seen yet.
 #[derive(Debug, Default)]
-pub(crate) struct Requests(Mutex<Posted>);
+pub(crate) struct Requests {
+    posted: Mutex<Posted>,
+    /// What the counters said when the server ended.
+    last_stats: Mutex<Stats>,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Posted {
@@ -132,11 +157,20 @@ pub(crate) struct Posted {
 
 impl Requests {
     fn post(&self, change: impl FnOnce(&mut Posted)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.posted.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(crate) fn take(&self) -> Posted {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.posted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps the counters of a server that ends.
+    pub(crate) fn keep_stats(&self, stats: Stats) {
+        *self.last_stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+
+    fn last_stats(&self) -> Stats {
+        self.last_stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

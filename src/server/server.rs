@@ -131,7 +131,7 @@ impl Server {
 
     /// A handle to stop the server, or to look at it, from any thread.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle { engine: self.engine.clone(), requests: self.requests.clone() }
+        ServerHandle::new(&self.engine, &self.requests)
     }
 
     /// Serves until the server is told to stop, and returns how it went. Blocks until then.
@@ -173,6 +173,7 @@ impl Server {
             }
         }
         let report = self.report(self.out(&workers));
+        self.requests.keep_stats(self.engine.stats());
         match self.failure {
             Some(failure) => Err(failure),
             None => Ok(report),
@@ -312,5 +313,36 @@ impl Server {
         let told = if action.is_some() { "stopping" } else { "stopping already" };
         self.act(action);
         crate::control::text(format_args!("{told}, grace {}\n", Span(self.ladder.grace())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin::Echo;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Instant;
+
+    #[test]
+    fn a_handle_keeps_the_counters_of_its_server_and_none_of_its_memory() {
+        let server = Server::builder(Echo).listen("127.0.0.1:0").unwrap().build().unwrap();
+        let (handle, address) = (server.handle(), server.addresses().next().unwrap());
+        let running = thread::spawn(move || server.run());
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"hello world").unwrap();
+        client.read_exact(&mut [0; 11]).unwrap();
+        assert!(!handle.has_no_engine());
+        handle.close();
+        running.join().unwrap().unwrap();
+        // The pool's threads drop their share of the engine a moment after their loops have ended.
+        let start = Instant::now();
+        while !handle.has_no_engine() {
+            assert!(start.elapsed() < Duration::from_secs(20), "the engine is kept");
+            thread::yield_now();
+        }
+        let stats = handle.stats();
+        assert_eq!((stats.accepted, stats.served, stats.open), (1, 1, 0));
+        handle.shutdown();
     }
 }

@@ -19,6 +19,9 @@ use super::outage::{Outage, Part};
 /// for again until it has taken one.
 const PATIENCE: u16 = 100;
 
+/// What every line is shown as coming from, whichever file of the source it is from.
+const TARGET: &str = "lastorders";
+
 thread_local! {
     /// This thread is inside `simple_logger`.
     static PRINTING: Cell<bool> = const { Cell::new(false) };
@@ -36,12 +39,12 @@ impl Console {
         Console { sink: SimpleLogger::new().with_level(level), outage: Outage::default() }
     }
 
-    pub fn log(&mut self, level: Level, target: &str, text: &str) {
+    pub fn log(&mut self, level: Level, text: &str) {
         let sink = &self.sink;
         let patience = PollTimeout::from(if self.outage.lasts() { 0 } else { PATIENCE });
         self.outage.pass(Instant::now(), |part| {
             let mut record = Record::builder();
-            record.target(target);
+            record.target(TARGET);
             match part {
                 Part::Line => print(sink, &record.level(level).args(format_args!("{text}")).build(), patience),
                 Part::Lost(lost) => {

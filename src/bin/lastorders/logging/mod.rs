@@ -110,17 +110,17 @@ impl Sinks {
     fn log(&mut self, record: &Record<'_>) {
         self.line.compose(record.level(), record.args());
         let broken = self.file.as_mut().and_then(|file| file.log(&self.line));
-        self.show(record.level(), record.target());
+        self.show(record.level());
         if let Some(error) = broken {
             self.line.compose(Level::Error, &format_args!("Log lines are lost: {error}"));
-            self.show(Level::Error, record.target());
+            self.show(Level::Error);
         }
     }
 
     /// Shows the line wherever no file is involved.
-    fn show(&mut self, level: Level, target: &str) {
+    fn show(&mut self, level: Level) {
         if let Some(console) = &mut self.console {
-            console.log(level, target, self.line.text());
+            console.log(level, self.line.text());
         }
         if let Some(syslog) = &self.syslog {
             syslog.log(level, self.line.text());
