@@ -101,6 +101,7 @@ pub const NOTICE: &str = "SHUTDOWN";
 
 /// What happens to a new client when every connection slot is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WhenFull {
     /// It stays in the kernel's backlog until a slot is free.
     #[default]

@@ -68,7 +68,7 @@
 //! `default-features = false, features = ["log"]`.
 
 #![deny(unsafe_code)]
-#![warn(clippy::print_stdout, clippy::print_stderr)]
+#![warn(clippy::print_stdout, clippy::print_stderr, missing_debug_implementations, unreachable_pub)]
 
 mod access;
 pub mod builtin;

@@ -46,6 +46,7 @@ impl Tally {
 
 /// How a figure moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// It only grows.
     Counter,
@@ -55,6 +56,7 @@ pub enum Kind {
 
 /// One figure of a [`Stats`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Figure {
     /// Its name, as the field is called.
     pub name: &'static str,

@@ -21,6 +21,7 @@ use crate::service::{Lines, Reply};
 use talk::{Pieces, talk};
 
 /// Bytes that a client sends, and how they arrive: the first byte chooses the sizes, the second the pieces.
+#[derive(Debug)]
 pub struct Case<'a> {
     size: u8,
     pieces: Pieces,

@@ -1,5 +1,6 @@
 //! How a server is put together: services, addresses, limits; checked and bound all at once.
 
+use std::fmt;
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
@@ -386,6 +387,12 @@ impl Server {
     /// A server of `service`, with the default [`Limits`](crate::Limits) and no address yet.
     pub fn builder(service: impl Service) -> Builder {
         Builder::new().service(service)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,7 @@
 //! ready queue, and the steps of the shutdown. The loop never waits for a client and never wakes without a
 //! reason: its time-out is the next deadline, and infinite when there is none.
 
+use std::fmt;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -313,6 +314,12 @@ impl Server {
         let told = if action.is_some() { "stopping" } else { "stopping already" };
         self.act(action);
         crate::control::text(format_args!("{told}, grace {}\n", Span(self.ladder.grace())))
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("names", &self.names).finish_non_exhaustive()
     }
 }
 
