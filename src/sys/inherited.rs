@@ -1,40 +1,45 @@
 //! Descriptors that the program was started with, by their numbers.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::libc::{F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, FD_CLOEXEC, fcntl};
+use nix::libc::{F_DUPFD_CLOEXEC, F_GETFD, FD_CLOEXEC, O_CLOEXEC, dup3, fcntl};
 
 /// Takes a descriptor that the program was started with, as a duplicate that the caller owns.
 ///
-/// The inherited number stays open, and nobody owns it: closing it here could close a file of somebody who thinks so.
-/// It is given close-on-exec, so programs that this one starts do not get it. By that flag a second call knows that the
-/// descriptor is taken; std and this crate open none without it.
+/// The number itself stays open, with `/dev/null` behind it: closing it could have it come to mean another file under the
+/// hands of somebody who thinks that it is theirs. So no descriptor ever has two owners, and whoever waits for the end of
+/// the inherited file hears of it when the duplicate is closed. The number is given close-on-exec, by which a second call
+/// knows that it is taken; std and this crate open none without that.
 ///
 /// # Errors
-/// `InvalidInput` for the standard three, and for one that has close-on-exec; otherwise what fcntl(2) says.
+/// `InvalidInput` for the standard three, and for one that has close-on-exec; otherwise what fcntl(2) and dup3(2) say.
 pub(crate) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     let refuse = |problem| Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
     if number <= 2 {
         return refuse("it is standard input, output or error; choose one from 3 on");
     }
-    // SAFETY: these three commands touch no memory of the process, whatever the number means.
+    // SAFETY: these two commands touch no memory of the process, whatever the number means.
     let control = |command, value: i32| Errno::result(unsafe { fcntl(number, command, value) });
     let flags = control(F_GETFD, 0)?;
     if flags & FD_CLOEXEC != 0 {
         return refuse("it was not inherited, or is taken already");
     }
-    control(F_SETFD, flags | FD_CLOEXEC)?;
+    let null = File::open("/dev/null")?;
     let duplicate = control(F_DUPFD_CLOEXEC, 3)?;
     // SAFETY: the kernel has made this descriptor just now, for this call alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
+    let duplicate = unsafe { OwnedFd::from_raw_fd(duplicate) };
+    // SAFETY: this touches no memory of the process; whoever owns the number owns an open descriptor still.
+    Errno::result(unsafe { dup3(null.as_raw_fd(), number, O_CLOEXEC) })?;
+    Ok(duplicate)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::{AsRawFd, IntoRawFd};
+    use std::os::fd::IntoRawFd;
 
     use nix::fcntl::{FcntlArg, FdFlag, OFlag};
     use nix::unistd::{pipe2, write};
