@@ -49,6 +49,11 @@ impl Listener {
         Ok(Listener { socket, address, service, backoff: Backoff::default(), resumes: None })
     }
 
+    /// Polls the listener again once its pause is over. The time is forgotten then, before it can look like the future.
+    pub(crate) fn resume_if_due(&mut self, now: Tick) {
+        self.resumes = self.resumes.filter(|tick| !tick.reached(now));
+    }
+
     pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.socket.accept()
     }
@@ -63,4 +68,28 @@ impl AsFd for Listener {
 /// Opens a descriptor that is closed to have one with which to answer a client when there is no other.
 pub(super) fn open_reserve() -> io::Result<File> {
     File::open("/dev/null")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Limits;
+    use std::time::Duration;
+
+    /// The pause ends once, also when the clock goes on for half of its range and wraps.
+    #[test]
+    fn a_listener_that_resumed_is_not_paused_again_by_the_clock() {
+        let mut tuning = Tuning::new(&Limits::default(), false);
+        let mut listener = Listener::bind(([127, 0, 0, 1], 0).into(), 0, &mut tuning).unwrap();
+        let now = Tick::from_raw(u32::MAX - 100).unwrap();
+        listener.resumes = Some(now.after(Duration::from_millis(500)));
+        listener.resume_if_due(now);
+        assert!(listener.resumes.is_some(), "not before its time");
+        // 501 ms later, beyond the wrap.
+        listener.resume_if_due(now.after(Duration::from_millis(500)));
+        for half_a_range_later in [1 << 31, (1 << 31) + 1_000] {
+            listener.resume_if_due(Tick::from_raw(half_a_range_later).unwrap());
+            assert_eq!(listener.resumes, None);
+        }
+    }
 }

@@ -189,10 +189,7 @@ impl Server {
     fn wait(&mut self) -> Fixed<usize, LISTENERS> {
         let now = self.now();
         let admits = self.admits(now);
-        // A time that has come is forgotten, before it can look like the future again.
-        for listener in &mut self.listeners {
-            listener.resumes = listener.resumes.filter(|tick| !tick.reached(now));
-        }
+        self.listeners.iter_mut().for_each(|listener| listener.resume_if_due(now));
         let mut fds: Fixed<PollFd<'_>, POLLED> = Fixed::new();
         let mut polled: Fixed<usize, LISTENERS> = Fixed::new();
         // The capacities are sums of what is pushed: none of these can fail.
@@ -245,7 +242,7 @@ impl Server {
     }
 
     fn next_deadline(&self, now: Tick) -> Option<Tick> {
-        let resumes = self.listeners.iter().filter_map(|listener| listener.resumes).filter(|tick| !tick.reached(now));
+        let resumes = self.listeners.iter().filter_map(|listener| listener.resumes);
         let patience = self.queue_full_since.map(|since| since.after(QUEUE_PATIENCE)).filter(|tick| !tick.reached(now));
         let control = self.control.as_ref().and_then(Control::deadline);
         let groups = self.memberships.deadline();
