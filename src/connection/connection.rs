@@ -380,11 +380,47 @@ fn receive(fd: i32, space: &mut [u8]) -> io::Result<Option<usize>> {
 /// A wait as `poll(2)` takes it: rounded up to milliseconds, so that it never wakes early and spins, and
 /// clamped to what an `int` holds.
 pub(crate) fn poll_timeout(wait: Option<Duration>) -> PollTimeout {
-    match wait {
-        None => PollTimeout::NONE,
-        Some(wait) => {
-            let millis = wait.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128);
-            PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+    let Some(wait) = wait else { return PollTimeout::NONE };
+    // Not by way of nanoseconds in 128 bits, whose division is slow on a 32-bit processor and takes flash.
+    let part = u64::from(wait.subsec_nanos().div_ceil(1_000_000));
+    let millis = wait.as_secs().saturating_mul(1_000).saturating_add(part);
+    i32::try_from(millis).ok().and_then(|millis| PollTimeout::try_from(millis).ok()).unwrap_or(PollTimeout::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Limits;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_poll_never_ends_early_and_never_overflows() {
+        assert_eq!(poll_timeout(None), PollTimeout::NONE);
+        assert_eq!(poll_timeout(Some(Duration::ZERO)), PollTimeout::ZERO);
+        assert_eq!(poll_timeout(Some(Duration::new(1, 1))), PollTimeout::from(1_001_u16));
+        assert_eq!(poll_timeout(Some(Duration::MAX)), PollTimeout::MAX);
+    }
+
+    /// The time of the last reply keeps the notice apart from it. Once that is long over it is forgotten, for half of the
+    /// clock's range later it would put the notice off for days.
+    #[test]
+    fn the_time_of_a_reply_is_forgotten_when_input_comes_later() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        let context = Arc::new(Context::new(Limits::default(), false).unwrap());
+        let mut connection = Connection::new(context.clone(), BytesMut::zeroed(64), BytesMut::zeroed(64));
+        connection.start(socket, peer, 0);
+        let now = Tick::to_raw(Some(context.clock.now()));
+        // Just now, as far as the next lines can be from it; and a second ago.
+        for (sent, kept) in [(now.wrapping_add(60_000), true), (now.wrapping_sub(1_000), false)] {
+            connection.sent = Tick::from_raw(sent);
+            client.write_all(b"x").unwrap();
+            let mut fds = [PollFd::new(connection.as_fd(), PollFlags::POLLIN)];
+            poll(&mut fds, PollTimeout::NONE).unwrap();
+            assert_eq!(connection.fill().unwrap(), Fill::Bytes);
+            assert_eq!(connection.last_sent().is_some(), kept);
         }
     }
 }

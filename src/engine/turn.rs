@@ -206,7 +206,8 @@ impl Driver {
         connection.settles = None;
         if (connection.hungry || connection.input().is_empty()) && !self.receive(place, connection)? {
             let waits = matches!(connection.stage, Stage::Serving) && connection.output().is_empty();
-            if waits && connection.is_overdue {
+            // Not in the quiet time before the notice, which the client is to get.
+            if waits && connection.is_overdue && connection.settles.is_none() {
                 return Err(CloseReason::TimedOut(Wait::Request));
             }
             return Ok(if waits { Step::Wait } else { Step::Again });
