@@ -64,43 +64,34 @@ fn blocking(limits: Limits) -> (Running, Receiver<()>, Sender<()>) {
 /// the worker looks at it: it is answered all the same.
 #[test]
 fn a_request_that_is_whole_in_time_is_answered_by_a_worker_that_was_busy() {
-    guard(|| {
-        let (running, is_blocked, go_on) = blocking(limits(2_500, 1_200, 10_000));
-        let (mut silent, mut busy, mut client) = (running.client(), running.client(), running.client());
-        client.send("half a ");
-        wait_until("the half is received", || running.handle.stats().parked == 3);
-        busy.send("block\n");
-        is_blocked.recv().unwrap();
-        client.send("line\n");
-        // By then the accept loop has seen the deadline of the request, which is the shorter one.
-        silent.expect_end();
-        go_on.send(()).unwrap();
-        client.expect("half a line\n");
-        busy.expect("block\n");
-        assert_eq!(running.handle.stats().timed_out_request, 0);
-        running.stop();
-    });
+    guard(|| assert_eq!(half_a_request_and("line\n"), ("half a line\n".into(), 0)));
 }
 
-/// The rest of a request comes byte by byte: the bytes that are there when its time is over are looked at once, and do
-/// not buy it more time, also while the only worker is busy.
+/// More of a request comes in time, but not its end: what is there when its time is over is looked at once, and does
+/// not buy it more time.
 #[test]
 fn a_request_that_is_not_whole_in_time_is_closed_by_a_worker_that_was_busy() {
-    guard(|| {
-        let (running, is_blocked, go_on) = blocking(limits(2_500, 1_200, 10_000));
-        let (mut silent, mut busy, mut client) = (running.client(), running.client(), running.client());
-        client.send("half a ");
-        wait_until("the half is received", || running.handle.stats().parked == 3);
-        busy.send("block\n");
-        is_blocked.recv().unwrap();
-        client.send("line without an end");
-        silent.expect_end();
-        go_on.send(()).unwrap();
-        client.expect_end();
-        busy.expect("block\n");
-        wait_until("it is counted", || running.handle.stats().timed_out_request == 1);
-        running.stop();
-    });
+    guard(|| assert_eq!(half_a_request_and("line without an end"), (String::new(), 1)));
+}
+
+/// Sends half a request, and `more` of it while the only worker is busy, until its time is over. Returns what the client
+/// hears then, and how many requests were timed out.
+fn half_a_request_and(more: &str) -> (String, u64) {
+    let (running, is_blocked, go_on) = blocking(limits(2_500, 1_200, 10_000));
+    let (mut silent, mut busy, mut client) = (running.client(), running.client(), running.client());
+    client.send("half a ");
+    wait_until("the half is received", || running.handle.stats().parked == 3);
+    busy.send("block\n");
+    is_blocked.recv().unwrap();
+    client.send(more);
+    // By then the accept loop has seen the deadline of the request, which is the shorter one.
+    silent.expect_end();
+    go_on.send(()).unwrap();
+    busy.expect("block\n");
+    let heard = String::from_utf8(client.recv()).unwrap();
+    let timed_out = running.handle.stats().timed_out_request;
+    running.stop();
+    (heard, timed_out)
 }
 
 /// A client that has not read for long makes room in time, while the only worker is busy with another client. Its
