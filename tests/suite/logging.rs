@@ -83,7 +83,8 @@ fn lines_have_their_form_in_local_time() {
         let mut daemon = command();
         daemon.arg("serve").args(args).env("LASTORDERS_LOG_FILE", &path).env("TZ", "<+0530>-5:30");
         let mut daemon = Daemon::spawn(&mut daemon);
-        daemon.wait_for("Server started on 127.0.0.1:");
+        let line = daemon.wait_for("Server started on 127.0.0.1:");
+        assert!(line.contains("[lastorders] PID:"), "the target names the program, not a file: {line}");
         stop(&mut daemon);
         let file = read(&path);
         assert_eq!(texts(&file), console(&daemon));
