@@ -76,7 +76,7 @@ pub(crate) const NOTICE_GAPS: u8 = 3;
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(50);
 /// How long a full ready queue is given to empty before `--when-full` is applied to new clients.
 pub(crate) const QUEUE_PATIENCE: Duration = Duration::from_millis(100);
-/// Log lines per second for clients that ended badly in one and the same way: enough to see who, too few to fill
+/// Log lines per second for clients that ended badly in one and the same way: enough to see which, too few to fill
 /// a flash chip.
 pub(crate) const FAREWELLS: u32 = 10;
 /// Clients that may wait at once for an earlier connection of their address to end; each address has a quarter of
@@ -138,7 +138,7 @@ pub struct Limits {
     /// What happens to a new client when every slot is taken.
     pub when_full: WhenFull,
     /// Open connections of one client address, in [`CONNECTIONS`]; of IPv6, of all addresses with the same first 64
-    /// bits. Who has as many is told `BUSY\n` and closed, whatever `when_full` says. `None`: no such limit.
+    /// bits. A client of an address with as many is told `BUSY\n` and closed, whatever `when_full` says. `None`: no such limit.
     pub per_client: Option<usize>,
 }
 

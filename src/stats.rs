@@ -60,7 +60,7 @@ pub enum Kind {
 pub struct Figure {
     /// Its name, as the field is called.
     pub name: &'static str,
-    /// What it counts.
+    /// What the server counts with it, as a sentence.
     pub help: &'static str,
     /// How it moves.
     pub kind: Kind,

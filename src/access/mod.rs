@@ -1,4 +1,4 @@
-//! Who may come: decided from facts alone, without a socket.
+//! Which clients may come: decided from facts alone, without a socket.
 //!
 //! [`admission`] says what becomes of a new client and of an accept that failed; [`shares`] counts the connections of
 //! each address. The server asks; nothing here accepts, closes or logs.

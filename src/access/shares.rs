@@ -1,7 +1,7 @@
 //! How many connections each address has, so that none takes more than its share (`--per-client`).
 //!
 //! An address enters with each connection that is admitted and leaves with its end. The table is made at start for
-//! as many addresses as there can be connections. It is hashed with a key of this start's own: a sender who may
+//! as many addresses as there can be connections. It is hashed with a key of this start's own: a sender that may
 //! choose among addresses cannot choose a slow one.
 
 use std::fmt;
@@ -46,7 +46,7 @@ pub(crate) struct Shares {
 #[derive(Debug)]
 struct Desk {
     table: Table,
-    /// True when the accept loop waits for somebody to leave.
+    /// True when the accept loop waits for a connection to end.
     wanted: bool,
 }
 

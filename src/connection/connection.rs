@@ -112,7 +112,7 @@ impl Connection {
         }
     }
 
-    /// The memory of both buffers, which whoever made the connection may lend and take back.
+    /// The memory of both buffers, which the engine lends and takes back.
     pub(crate) fn blocks(&mut self) -> [&mut BytesMut; 2] {
         [self.input.block(), self.output.block()]
     }
@@ -294,7 +294,7 @@ impl Connection {
         }
     }
 
-    /// When the wait ends, if it has an end: whoever had the notice has until the end of the grace time.
+    /// When the wait ends, if it has an end: a client that had the notice has until the end of the grace time.
     pub(crate) fn deadline(&self) -> Option<Tick> {
         match (&self.stage, self.settles) {
             (Stage::Lingering(CloseReason::Shutdown, _), _) => None,
@@ -347,7 +347,7 @@ impl Connection {
         }
     }
 
-    /// Makes the close a reset: nobody reads what is still in the kernel's buffer, so it shall not stay there.
+    /// Makes the close a reset: the client does not read what is still in the kernel's buffer, so it shall not stay there.
     pub(crate) fn abort(&self) {
         let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
         let _ = setsockopt(&self.as_fd(), Linger, &linger);

@@ -26,7 +26,7 @@ impl Streaming {
         Waiting(self)
     }
 
-    /// How often something was received or sent, or a wait has ended; `None` while somebody waits.
+    /// How often something was received or sent, or a wait has ended; `None` while a handler waits.
     pub(crate) fn moves(&self) -> Option<u64> {
         match self.waiting.load(Ordering::Acquire) {
             0 => Some(self.moves.value()),

@@ -32,7 +32,7 @@ impl PeerCredentials {
         let (user, process) = match getsockopt(&stream, sockopt::PeerCredentials) {
             Ok(peer) if peer.uid() == 0 || peer.uid() == geteuid().as_raw() => return Some(stream),
             Ok(peer) => (peer.uid(), peer.pid()),
-            // Every kernel with Unix sockets tells: nobody is let in because it did not.
+            // Every kernel with Unix sockets tells: a client of which it does not is refused.
             Err(_) => (u32::MAX, 0),
         };
         let _ = send(stream.as_raw_fd(), TEXT, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);

@@ -2,7 +2,7 @@
 //! answers when every worker and every slot is taken.
 //!
 //! In comes `status`, `status json`, `status metrics`, `stop` or `stop SECONDS`; out goes a text, and the end of
-//! stream. Root and the server's own user may ask, and nobody else, even if the socket file (mode 0600) lets them
+//! stream. Root and the server's own user may ask, and no other user, even if the socket file (mode 0600) lets them
 //! in. A client that is slow, silent or sends rubbish costs one of a few places for a few seconds, and nothing else.
 
 use std::fmt::Write as _;
@@ -73,7 +73,7 @@ pub(crate) struct Control {
     path: Option<PathBuf>,
     clients: Fixed<Client, CONTROL_CLIENTS>,
     backoff: Backoff,
-    /// Nobody new is accepted before then.
+    /// No client is accepted before then.
     resumes: Option<Tick>,
     credentials: PeerCredentials,
 }
@@ -108,7 +108,7 @@ impl Control {
             resumes: None,
             credentials: PeerCredentials::default(),
         };
-        // Between bind and listen nobody can connect, so nobody gets in before the mode is set.
+        // Between bind and listen no client can connect, so none gets in before the mode is set.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         listen(&control.listener, Backlog::new(CONTROL_CLIENTS as i32)?)?;
         Ok(control)
@@ -153,8 +153,8 @@ impl Control {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if classify(&error) == Failure::Empty => break,
-                // Out of descriptors, most likely. Who waits stays readable: polled again at once, it would keep
-                // the accept loop spinning until somebody closes something.
+                // Out of descriptors, most likely. The listener stays readable: polled again at once, it would keep
+                // the accept loop spinning until a descriptor is closed.
                 Err(_) => {
                     self.resumes = Some(now.after(self.backoff.next()));
                     break;

@@ -18,7 +18,7 @@ pub(super) struct Blocks {
 impl Blocks {
     /// Two blocks of `size` bytes for each of `slots`.
     pub(super) fn new(slots: usize, size: usize) -> Blocks {
-        // One zeroed allocation: the kernel backs a page of it when somebody first writes there.
+        // One zeroed allocation: the kernel backs a page of it when a worker first writes there.
         let mut all = BytesMut::zeroed(slots * 2 * size);
         let free = (0..slots * 2).map(|_| all.split_to(size)).collect();
         Blocks { free: Mutex::new(free) }

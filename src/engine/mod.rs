@@ -214,7 +214,7 @@ impl Engine {
         false
     }
 
-    /// True when there is somebody to [`shed`](Engine::shed). If not, the accept loop is woken when there is.
+    /// True when there is a connection to [`shed`](Engine::shed). If not, the accept loop is woken when there is.
     pub(crate) fn has_idle(&self) -> bool {
         self.idle_wanted.store(false, Ordering::SeqCst);
         if self.idle().next().is_some() {
@@ -316,7 +316,7 @@ impl Engine {
     /// others.
     pub(crate) fn start_draining(&self) {
         self.context.start_draining();
-        // Clients leave as soon as they have the notice: whoever waits at the poller would wake for each of them, and
+        // Clients leave as soon as they have the notice: a worker that waits at the poller would wake for each of them, and
         // take the processor from the notices of the others.
         self.follow_up(self.queue.pause());
         for (token, slot) in self.slots.iter() {
@@ -328,7 +328,7 @@ impl Engine {
                 self.queue.put(token);
             }
         }
-        // The workers may all be busy for as long as the grace time lasts: who is queued hears it from here, and who
+        // The workers may all be busy for as long as the grace time lasts: queued clients are told here, and those that
         // has heard it is closed from here.
         for _ in 0..self.queue.lengths().0 {
             let Some(token) = self.queue.take() else { break };

@@ -161,7 +161,7 @@ impl Engine {
             Ok(Ok(Answer::Silence)) => {}
             Ok(Ok(Answer::Reply)) => match port.send(reply.bytes(), packet.from) {
                 Ok(()) => counters.replies.add(1),
-                // No room, no route, forbidden, or no such port: who cares for the answer asks again.
+                // No room, no route, forbidden, or no such port: a client that wants the answer asks again.
                 Err(_) => counters.replies_dropped.add(1),
             },
             Ok(Err(error)) => {

@@ -13,7 +13,7 @@ use crate::stats::Counter;
 pub(crate) struct Processes {
     limit: usize,
     running: AtomicUsize,
-    /// Requests served by children that have ended since somebody looked.
+    /// Requests served by children that have ended since this was last read.
     served: EventFd,
     total_served: Counter,
 }

@@ -1,8 +1,8 @@
 //! Whether the workers come forward: what a watchdog compares from one look to the next.
 //!
-//! Everything is read from what is counted in any case, and only when somebody looks. One worker that comes
+//! Everything is read from what is counted in any case, and only when the watchdog looks. One worker that comes
 //! forward is enough: this tells a pool that stands still from one that has much to do. And no client can make it
-//! look stuck: who trickles bytes holds no worker, and a stream handler that waits for its client is not stuck.
+//! look stuck: a client that trickles bytes holds no worker, and a stream handler that waits for its client is not stuck.
 
 use super::Engine;
 use crate::stats::Tally;
@@ -19,7 +19,7 @@ pub(crate) struct Pulse {
 impl Engine {
     pub(crate) fn pulse(&self) -> Pulse {
         let (taken, queued, led) = self.queue.progress();
-        // Prompt services leave the lead vacant while they serve: with all others asleep, who is parked waits too.
+        // Prompt services leave the lead vacant while they serve: with all other workers asleep, parked clients wait too.
         let waits = queued > 0 || (!led && self.parked.is_ready());
         let served: u64 = self.served.iter().map(Tally::value).sum();
         let done = served + self.context.counters.datagrams.value();

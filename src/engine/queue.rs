@@ -5,7 +5,7 @@
 //! one [`Job`] per call, first in first out. A worker that finds nothing ready takes the lead, if it is vacant,
 //! and waits for the parked connections; every other one sleeps here. One follower is woken at a time: it wakes
 //! the next only if work, or the lead, still waits. Where every service promises not to wait, a vacant lead or a
-//! few jobs alone wake nobody: the worker that leaves them is back in a moment, and takes them up itself.
+//! few jobs alone wake no worker: the one that leaves them is back in a moment, and takes them up itself.
 //!
 //! The queue never waits for room: a slot is in it at most once, so there is a place for every slot.
 
@@ -21,7 +21,7 @@ pub(super) type Token = u16;
 pub(super) struct Queue {
     inner: Mutex<Inner>,
     available: Condvar,
-    /// Every service promises not to wait, so whoever leaves the lead to serve is back in a moment.
+    /// Every service promises not to wait, so a worker that leaves the lead to serve is back in a moment.
     prompt: bool,
     /// Accepted sockets that may wait; what comes back from the poller is not refused.
     limit: usize,
@@ -33,7 +33,7 @@ struct Inner {
     ready: Box<Deque<Token, READY>>,
     /// True while a worker has the lead.
     led: bool,
-    /// True while nobody may take the lead.
+    /// True while no worker may take the lead.
     paused: bool,
     /// True when the leader was asked to come back, so that it is asked once only.
     kicked: bool,
@@ -75,7 +75,7 @@ pub(super) enum Job {
 /// What the caller must do after an operation, outside of the lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Then {
-    /// The leader sleeps in the poller and is the only one who can come.
+    /// The leader sleeps in the poller, and no other worker can come.
     pub(super) kick_leader: bool,
     /// The accept loop waited for the room that there is now.
     pub(super) tell_accept_loop: bool,
@@ -162,9 +162,9 @@ impl Queue {
     pub(super) fn push(&self, token: Token) -> Then {
         let mut inner = lock(&self.inner);
         inner.push(token);
-        // Nobody who has a job of its own leaves this one.
+        // Also where no service waits: the accept loop does not take up the job itself.
         let wakes = inner.wakes_one(false);
-        // With nobody asleep here, everybody is busy or leads. The busy may take long; the leader is free.
+        // With no worker asleep here, all are busy or lead. The busy ones may take long; the leader is free.
         let kick_leader = inner.asleep == 0 && inner.led && !inner.kicked;
         inner.kicked |= kick_leader;
         drop(inner);
@@ -174,7 +174,7 @@ impl Queue {
         Then { kick_leader, tell_accept_loop: false }
     }
 
-    /// Queues a slot that the caller itself will [`take`](Queue::take): nobody is woken for it.
+    /// Queues a slot that the caller itself will [`take`](Queue::take): no worker is woken for it.
     pub(super) fn put(&self, token: Token) {
         lock(&self.inner).push(token);
     }
@@ -187,7 +187,7 @@ impl Queue {
         room
     }
 
-    /// Calls the leader away from the poller, and lets nobody take its place. Returns whether it must be kicked.
+    /// Calls the leader away from the poller, and lets no worker take its place. Returns whether it must be kicked.
     pub(super) fn pause(&self) -> Then {
         let mut inner = lock(&self.inner);
         inner.paused = true;
@@ -196,7 +196,7 @@ impl Queue {
         Then { kick_leader, tell_accept_loop: false }
     }
 
-    /// Lets somebody lead again.
+    /// Lets a worker lead again.
     pub(super) fn resume(&self) {
         let mut inner = lock(&self.inner);
         inner.paused = false;

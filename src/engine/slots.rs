@@ -31,7 +31,7 @@ pub(super) struct Slot {
     pub(super) idle: AtomicBool,
     /// Invariant: locked only by the owner of the slot, so never contended.
     connection: Mutex<Connection>,
-    /// The open socket, for those who do not own the slot. Held while it is closed, so that the number cannot
+    /// The open socket, for a thread that does not own the slot. Held while it is closed, so that the number cannot
     /// come to mean another file under a reader's hands.
     live: Mutex<Option<RawFd>>,
 }
@@ -60,7 +60,7 @@ impl Slot {
         drop(connection.end());
     }
 
-    /// Ends all traffic of a connection that somebody else owns.
+    /// Ends all traffic of a connection that another thread owns.
     pub(super) fn cut(&self) {
         let live = lock(&self.live);
         if let Some(fd) = *live {

@@ -1,6 +1,6 @@
-//! Who may touch a slot: one atomic that loses no edge and serves none twice.
+//! Which thread may touch a slot: one atomic that loses no edge and serves none twice.
 //!
-//! A parked connection belongs to nobody; whoever moves its state to owned may lock it. The poller is
+//! A parked connection has no owner; the thread that moves its state to owned may lock it. The poller is
 //! edge-triggered, so an edge that arrives while a worker owns the connection is told only once: it is kept as
 //! owned-and-notified, and the owner finds it when it lets go. The start of a shutdown is such an edge too.
 
@@ -22,7 +22,7 @@ pub(super) enum Edge {
     Claimed,
     /// Its owner will see the edge when it lets go.
     Noted,
-    /// Nobody is there: the connection was closed before its edge was handled.
+    /// The slot is free: the connection was closed before its edge was handled.
     Stale,
 }
 
@@ -76,7 +76,7 @@ impl State {
 
     /// Lets go of an owned slot.
     pub(super) fn release(&self) -> Release {
-        // SeqCst, as is_parked: who parks and then looks for a wish, and who wishes and then looks for parked
+        // SeqCst, as is_parked: a thread that parks and then looks for a wish, and one that wishes and then looks for parked
         // ones, must not miss each other. It costs nothing over AcqRel on x86 and ARM.
         match self.0.compare_exchange(OWNED, PARKED, Ordering::SeqCst, Ordering::Acquire) {
             Ok(_) => Release::Parked,

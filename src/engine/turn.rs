@@ -1,4 +1,4 @@
-//! One turn of one connection: what is done with it from the moment somebody owns it until it is let go.
+//! One turn of one connection: what is done with it from the moment a thread owns it until that lets go of it.
 //!
 //! Output goes first, and until all of it is sent nothing more is received; then input is received and given to
 //! the service, a bounded number of times. What comes out is a [`Progress`]; to park the connection, to bring it
@@ -216,7 +216,7 @@ impl Driver {
         let flow = self.call(connection, |host, connection| host.serve(place.session, connection))?;
         let took = connection.input().bytes().len() < before;
         let progress = took || !connection.output().is_empty();
-        // Counted before the reply goes out, so that whoever has the reply finds it counted.
+        // Counted before the reply goes out, so that a client that has the reply finds it counted.
         place.tally.add(u64::from(took));
         if flow == Flow::Close {
             connection.stage = Stage::Closing(self.reason(connection));

@@ -35,7 +35,7 @@ pub(super) fn serve(engine: &Engine, processes: &Processes, connection: &mut Con
     // Unlike an edge, poll(2) tells of the end of input as often as it is asked.
     let place = Place { session: 0, hangup: &hangup, tally: &tally };
     let mut heard = false;
-    // Before the event is asked: who was accepted first has what it sent answered.
+    // Before the event is asked: a client that was accepted before the shutdown gets its requests answered.
     let mut woken = if engine.context.is_draining() { Woken::Late } else { Woken::Ready };
     engine.context.follow();
     let reason = loop {

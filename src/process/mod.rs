@@ -1,7 +1,7 @@
 //! One process per connection: the parent's table of its children.
 //!
 //! In come accepted sockets, each of which gets a child, and SIGCHLD, on which every child that has ended is
-//! reaped; out go the reasons for which their connections were closed. The parent waits for nobody: it tells
+//! reaped; out go the reasons for which their connections were closed. The parent never waits for a child: it tells
 //! all children of the shutdown with one event, and ends those that stay with SIGKILL.
 
 mod child;
@@ -111,7 +111,7 @@ impl Children {
 }
 
 impl Drop for Children {
-    /// A server that ends otherwise than planned leaves nobody behind. In a child this never runs.
+    /// A server that ends otherwise than planned leaves no child behind. In a child this never runs.
     fn drop(&mut self) {
         self.kill();
     }

@@ -38,7 +38,7 @@ impl Server {
         let stuck = |since: &mut Tick| since.after(QUEUE_PATIENCE).reached(now);
         let queue_stuck = !queue_room && stuck(self.queue_full_since.get_or_insert(now));
         let verdict = Load { slot_free, queue_room, queue_stuck, when_full }.verdict();
-        // With nobody idle to be closed, shedding is waiting.
+        // With no idle connection to close, a new client waits.
         if verdict == Verdict::Shed && !self.engine.has_idle() { Verdict::Wait } else { verdict }
     }
 
@@ -50,7 +50,8 @@ impl Server {
             let now = self.now();
             let verdict = match self.ladder.phase {
                 Phase::Running => self.verdict(now),
-                // Who connected before the shutdown has what it sent answered; who comes later is told.
+                // Clients that connected before the shutdown get their requests answered. Later ones get only the
+                // notice.
                 Phase::Draining { .. } if self.engine.slot_free(false) => Verdict::Admit,
                 Phase::Draining { .. } if self.engine.context.is_draining() => Verdict::Reject,
                 Phase::Draining { .. } => Verdict::Wait,
@@ -73,8 +74,8 @@ impl Server {
                     Failure::Retry => {
                         self.engine.context.counters.accept_retried.add(1);
                         lost += 1;
-                        // Nobody loses that many in a row: a security module, say, that answers EPERM leaves the
-                        // client where it is.
+                        // So many failures in a row mean that accept(2) does not consume the client (a security module
+                        // that answers EPERM), so back off.
                         if lost == ACCEPTS {
                             let wait = self.listeners[index].backoff.next();
                             self.pause(index, wait, &error);
@@ -189,7 +190,7 @@ impl Server {
         }
     }
 
-    /// Admits who waits and may come in now, and refuses whose time is over.
+    /// Admits the deferred clients that may come in now, and refuses those whose time is over.
     pub(super) fn revisit_deferred(&mut self) {
         let mut index = 0;
         while let Some(pending) = self.deferred.0.get(index) {

@@ -63,8 +63,8 @@ pub enum Socket {
 /// closes them for programs that it starts. Without that variable, or when `LISTEN_PID` is another process, there
 /// are none. A second call is an error, for they can be taken once only.
 ///
-/// The variables stay in the environment: a child process of this one is not who they are for, as `LISTEN_PID`
-/// tells it.
+/// The variables stay in the environment: a child process of this one is told by `LISTEN_PID` that they are
+/// not for it.
 ///
 /// # Errors
 /// [`Error::Environment`] when a variable is not what it should be, and [`Error::Inherited`] for the first

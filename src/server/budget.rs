@@ -136,7 +136,7 @@ impl Budget {
         let missing = (self.memory as usize).saturating_sub(held);
         let mut trial: Vec<u8> = Vec::new();
         let refused = trial.try_reserve_exact(missing).is_err();
-        // Without this, the compiler may leave out an allocation that nobody uses.
+        // Without this, the compiler may leave out an allocation that is not used.
         std::hint::black_box(&trial);
         if refused { Err(Error::MemoryRefused(self.memory)) } else { Ok(()) }
     }

@@ -151,7 +151,7 @@ impl Builder {
     /// Tries again, for that long in all and at most a day, what cannot be bound yet: an address that the machine
     /// does not have (`EADDRNOTAVAIL`), that is taken (`EADDRINUSE`), or whose interface is missing (`ENODEV`).
     /// [`build`](Builder::build) blocks meanwhile; the first failure of each address is logged. Addresses bound
-    /// before that one let clients connect, who wait for [`Server::run`].
+    /// before that one let clients connect; they wait for [`Server::run`].
     pub fn bind_retry(mut self, time: Duration) -> Builder {
         self.bind_retry = time;
         self
@@ -221,7 +221,7 @@ impl Builder {
     /// A service that crashes, leaks or is killed costs its own connection only; in return a connection costs a
     /// `fork(2)` and up to 256 KiB. The timeouts, the notice and the grace time hold as ever, and a child is
     /// killed together with its parent, however that ends. When all processes are taken,
-    /// [`when_full`](Builder::when_full) decides; [`WhenFull::Shed`] cannot, for the server does not see who is idle.
+    /// [`when_full`](Builder::when_full) decides; [`WhenFull::Shed`] cannot, for the server does not see which client is idle.
     /// Requests that a child serves are counted when it ends.
     ///
     /// [`Server::run`] must then be called while the process has one thread. The server handles SIGCHLD, reaps
@@ -233,7 +233,7 @@ impl Builder {
     }
 
     /// Calls `action` once, as soon as every socket is bound and every worker has started. Clients are served from
-    /// then on. It runs on the thread of [`Server::run`], which accepts nobody until it returns. Several actions run
+    /// then on. It runs on the thread of [`Server::run`], which accepts no client until it returns. Several actions run
     /// in the order in which they were given.
     pub fn on_ready(mut self, action: impl FnOnce() + Send + 'static) -> Builder {
         self.hooks.on_ready(Box::new(action));
@@ -272,7 +272,7 @@ impl Builder {
     }
 
     /// Calls `action` on a signal, by its number; signal(7) lists them. It runs on the accept loop, which accepts
-    /// nobody and hears no other signal until it returns, and not in a signal handler: it may do what any code
+    /// no client and reads no other signal until it returns, and not in a signal handler: it may do what any code
     /// may. Signals that arrive together may be reported once. A second action on a signal replaces the first,
     /// and one on SIGUSR1 replaces the logging of the counters.
     ///

@@ -1,7 +1,7 @@
 //! Where a client waits for a moment whose address has its share of connections.
 //!
 //! A client that closes a connection and opens another at once may be heard in the other order: the close by a
-//! worker, or a process, that gets to it later than the accept loop to the new one. So who is over the share waits
+//! worker, or a process, that gets to it later than the accept loop to the new one. So a client over the share waits
 //! here, accepted and unserved, until an earlier connection of the address has ended or a short time is over. The
 //! places are few, and fewer for each address; without one it is refused at once.
 
@@ -26,7 +26,7 @@ pub(super) struct Pending {
 }
 
 impl Deferred {
-    /// When somebody's time is over.
+    /// When the time of the next client is over.
     pub(super) fn deadline(&self) -> Option<Tick> {
         // They wait equally long.
         self.0.first().map(|pending| pending.until)

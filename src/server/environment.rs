@@ -1,13 +1,13 @@
 //! The variables of sd_listen_fds(3): from their texts to the names of the descriptors that were passed.
 //!
-//! Pure, for whoever starts the program writes what is read here.
+//! Pure: the program that starts this one writes these texts, so any text must be read or refused.
 
 use std::num::NonZeroU32;
 
 use crate::config::LISTENERS;
 use crate::error::Error;
 
-/// What a descriptor is called when nobody has named it (sd_listen_fds(3)).
+/// What a descriptor is called when it was passed without a name (sd_listen_fds(3)).
 const UNNAMED: &str = "unknown";
 
 /// The names of the descriptors that were passed to process `own`, the first of which has the number 3: what

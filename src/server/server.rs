@@ -74,14 +74,14 @@ pub struct Server {
     /// Closed to have a descriptor to answer with when there is no other.
     pub(super) reserve: Option<File>,
     pub(super) accept_lines: RateLimit,
-    /// Who waits for a share.
+    /// Clients that wait until their address has fewer connections.
     pub(super) deferred: Deferred,
     pub(super) share_lines: RateLimit,
     /// Since when the ready queue has been full.
     pub(super) queue_full_since: Option<Tick>,
     /// The self-pipe has something to read.
     pub(super) signalled: bool,
-    /// Somebody speaks on the control socket.
+    /// The control socket, or one of its clients, is readable.
     pub(super) controlled: bool,
     pub(super) failure: Option<Error>,
 }
@@ -275,7 +275,7 @@ impl Server {
             if signal == Signal::SIGCHLD {
                 self.reap();
             } else {
-                // Somebody asked for it: it shall be seen at every level that shows anything.
+                // An operator asked for it, so it is shown at every level but `error` and `off`.
                 warn!("{}", Text(&self.engine.stats()));
             }
         }

@@ -1,4 +1,4 @@
-//! The watchdog: tells somebody that the server comes forward, at a fixed interval, for as long as it does.
+//! The watchdog: tells a supervisor that the server comes forward, at a fixed interval, for as long as it does.
 //!
 //! In comes a look at the workers at each beat; out goes the call of the embedding program's closure, or nothing
 //! when they stand still. It is called by the accept loop, so that it says of that loop that it turns.
@@ -64,7 +64,8 @@ impl Watchdog {
             (true, true) => Verdict::StillStuck,
         };
         self.stuck = stuck;
-        // Who is told twice within the time that it allows can miss one beat: the next comes as soon as it may.
+        // The supervisor allows two intervals, so it can miss one beat. While the workers stand still they are looked at
+        // more often, so that the next beat comes soon after they move.
         self.next = Some(now.after(if stuck { self.interval / 4 } else { self.interval }));
         verdict
     }

@@ -44,7 +44,7 @@ impl Signals {
     /// Makes a new process independent of its parent's signals, but not of its parent.
     fn detach(&self, parent: Pid, mask: &SigSet) -> nix::Result<()> {
         set_pdeathsig(Signal::SIGKILL)?;
-        // The parent may have died before the line above: then nobody would send that signal any more.
+        // The parent may have died before the line above: then the kernel would not send that signal any more.
         if getppid() != parent {
             return Err(Errno::ESRCH);
         }

@@ -10,8 +10,8 @@ use nix::libc::{F_DUPFD_CLOEXEC, F_GETFD, FD_CLOEXEC, O_CLOEXEC, dup3, fcntl};
 /// Takes a descriptor that the program was started with, as a duplicate that the caller owns.
 ///
 /// The number itself stays open, with `/dev/null` behind it: closing it could have it come to mean another file under the
-/// hands of somebody who thinks that it is theirs. So no descriptor ever has two owners, and whoever waits for the end of
-/// the inherited file hears of it when the duplicate is closed. The number is given close-on-exec, by which a second call
+/// hands of code that took it for its own. So no descriptor ever has two owners, and a program that waits for the end of
+/// the inherited file sees it when the duplicate is closed. The number is given close-on-exec, by which a second call
 /// knows that it is taken; std and this crate open none without that.
 ///
 /// # Errors
@@ -31,7 +31,7 @@ pub(crate) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     let duplicate = control(F_DUPFD_CLOEXEC, 3)?;
     // SAFETY: the kernel has made this descriptor just now, for this call alone.
     let duplicate = unsafe { OwnedFd::from_raw_fd(duplicate) };
-    // SAFETY: this touches no memory of the process; whoever owns the number owns an open descriptor still.
+    // SAFETY: this touches no memory of the process; an owner of the number owns an open descriptor still.
     Errno::result(unsafe { dup3(null.as_raw_fd(), number, O_CLOEXEC) })?;
     Ok(duplicate)
 }
