@@ -1,31 +1,23 @@
-//! How a server is put together: services, addresses, limits; checked and bound all at once.
+//! What is wanted of a server: services, addresses, limits, and what to call when. Nothing is done here but to write it
+//! down; [`build`](super::build) checks and binds it all at once.
 
 use std::fmt;
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::actions::Actions;
-use super::budget::{Budget, Sockets};
 use super::hooks::Hooks;
-use super::retry::Retry;
-use super::server::{Parts, Server};
-use super::sockets::{Bound, Source, Wanted};
-use crate::config::{CHILDREN, LISTENERS, Limits, WhenFull, check_timeout};
-use crate::connection::Context;
-use crate::connection::Tuning;
-use crate::control::Control;
-use crate::datagram::{Datagram, Group, Memberships};
-use crate::engine::Engine;
+use super::sockets::{Source, Wanted};
+use crate::config::{Limits, WhenFull};
+use crate::datagram::{Datagram, Group};
 use crate::error::Error;
-use crate::process::Children;
 use crate::service::{ErasedService, Service, WithSessions};
 
 /// A server in the making: services, each followed by where it is offered, and limits.
 ///
-/// [`Server::builder`] makes one with a first TCP service; one of datagrams alone starts empty:
+/// [`Server::builder`](crate::Server::builder) makes one with a first TCP service; one of datagrams alone starts empty:
 ///
 /// ```
 /// use lastorders::{Answer, Builder, Datagrams};
@@ -42,23 +34,23 @@ use crate::service::{ErasedService, Service, WithSessions};
 /// ```
 #[derive(Default)]
 pub struct Builder {
-    limits: Limits,
-    hosts: Vec<Box<dyn ErasedService>>,
+    pub(super) limits: Limits,
+    pub(super) hosts: Vec<Box<dyn ErasedService>>,
     /// What the TCP services are called.
-    host_names: Vec<String>,
-    datagrams: Vec<Box<dyn Datagram>>,
-    datagram_names: Vec<String>,
+    pub(super) host_names: Vec<String>,
+    pub(super) datagrams: Vec<Box<dyn Datagram>>,
+    pub(super) datagram_names: Vec<String>,
     /// The service added last is one for datagrams.
-    datagram_last: bool,
-    wanted: Vec<Wanted>,
-    signals: bool,
-    bind_retry: Duration,
-    freebind: bool,
-    control: Option<PathBuf>,
-    children: Option<usize>,
-    memory: usize,
-    actions: Actions,
-    pub(crate) hooks: Hooks,
+    pub(super) datagram_last: bool,
+    pub(super) wanted: Vec<Wanted>,
+    pub(super) signals: bool,
+    pub(super) bind_retry: Duration,
+    pub(super) freebind: bool,
+    pub(super) control: Option<PathBuf>,
+    pub(super) children: Option<usize>,
+    pub(super) memory: usize,
+    pub(super) actions: Actions,
+    pub(super) hooks: Hooks,
 }
 
 impl Builder {
@@ -151,7 +143,7 @@ impl Builder {
     /// Tries again, for that long in all and at most a day, what cannot be bound yet: an address that the machine
     /// does not have (`EADDRNOTAVAIL`), that is taken (`EADDRINUSE`), or whose interface is missing (`ENODEV`).
     /// [`build`](Builder::build) blocks meanwhile; the first failure of each address is logged. Addresses bound
-    /// before that one let clients connect; they wait for [`Server::run`].
+    /// before that one let clients connect; they wait for [`Server::run`](crate::Server::run).
     pub fn bind_retry(mut self, time: Duration) -> Builder {
         self.bind_retry = time;
         self
@@ -224,7 +216,7 @@ impl Builder {
     /// [`when_full`](Builder::when_full) decides; [`WhenFull::Shed`] cannot, for the server does not see which client is idle.
     /// Requests that a child serves are counted when it ends.
     ///
-    /// [`Server::run`] must then be called while the process has one thread. The server handles SIGCHLD, reaps
+    /// [`Server::run`](crate::Server::run) must then be called while the process has one thread. The server handles SIGCHLD, reaps
     /// every child of the process, and makes those it starts ignore the signals of
     /// [`handle_signals`](Builder::handle_signals), which are for it to hear.
     pub fn forking(mut self, max_children: usize) -> Builder {
@@ -233,7 +225,7 @@ impl Builder {
     }
 
     /// Calls `action` once, as soon as every socket is bound and every worker has started. Clients are served from
-    /// then on. It runs on the thread of [`Server::run`], which accepts no client until it returns. Several actions run
+    /// then on. It runs on the thread of [`Server::run`](crate::Server::run), which accepts no client until it returns. Several actions run
     /// in the order in which they were given.
     pub fn on_ready(mut self, action: impl FnOnce() + Send + 'static) -> Builder {
         self.hooks.on_ready(Box::new(action));
@@ -282,111 +274,6 @@ impl Builder {
     pub fn on_signal(mut self, signal: i32, action: impl FnMut() + Send + 'static) -> Result<Builder, Error> {
         self.actions.set(signal, Box::new(action))?;
         Ok(self)
-    }
-
-    /// What the server will use at most.
-    ///
-    /// # Errors
-    /// When a limit is out of range, or the machine does not have that much.
-    pub fn budget(&self) -> Result<Budget, Error> {
-        self.limits.validate()?;
-        self.hooks.check()?;
-        check_timeout("bind-retry", self.bind_retry, Duration::ZERO)?;
-        if self.wanted.len() > LISTENERS {
-            return Err(Error::TooManyListeners { count: self.wanted.len(), most: LISTENERS });
-        }
-        let session = self.hosts.iter().map(|host| host.session_size()).sum();
-        let count = |fits: fn(&Source) -> bool| self.wanted.iter().filter(|wanted| fits(&wanted.source)).count();
-        let sockets = Sockets {
-            listeners: count(Source::is_tcp),
-            ports: count(|source| !source.is_tcp()),
-            groups: count(|source| matches!(source, Source::Group(_))),
-        };
-        let budget = match self.children {
-            None => Budget::new(&self.limits, sockets, session, self.memory),
-            Some(children) => {
-                self.check_forking(children, sockets)?;
-                Budget::forking(&self.limits, sockets, session, children, self.memory)
-            }
-        };
-        budget.claim(self.memory)?;
-        Ok(budget)
-    }
-
-    fn check_forking(&self, children: usize, sockets: Sockets) -> Result<(), Error> {
-        if !CHILDREN.contains(&children) {
-            let expected = format!("{} to {}", CHILDREN.start(), CHILDREN.end());
-            return Err(Error::Limit { name: "max-children", value: children.to_string(), expected });
-        }
-        if self.limits.when_full == WhenFull::Shed {
-            let reason = "the server does not see which client is idle; choose wait or reject";
-            return Err(Error::Forking { what: "shedding idle clients".into(), reason });
-        }
-        if sockets.ports > 0 {
-            let reason = "no process has a connection to serve them for; use another server";
-            return Err(Error::Forking { what: "receiving datagrams".into(), reason });
-        }
-        match self.hosts.iter().position(|host| host.shares_state()) {
-            Some(index) => Err(Error::Forking {
-                what: format!("the service {}", self.host_names[index]),
-                reason: "its clients share what it keeps, and each process would have its own copy",
-            }),
-            None => Ok(()),
-        }
-    }
-
-    /// Checks the limits, allocates everything, and binds. Clients can connect from here on; they are served
-    /// once [`Server::run`] is called.
-    ///
-    /// # Errors
-    /// One variant of [`Error`] per step that can fail, with the address where there is one. [`Error::Stopped`]
-    /// when a signal to stop ended the wait that [`bind_retry`](Builder::bind_retry) allows.
-    pub fn build(self) -> Result<Server, Error> {
-        if self.wanted.is_empty() {
-            return Err(Error::NoListener);
-        }
-        self.budget()?;
-        let signals = Server::route_signals(self.signals, self.children.is_some(), &self.actions)?;
-        let mut actions = self.actions;
-        let mut retry = Retry::new(self.bind_retry, signals.as_ref(), &mut actions);
-        let mut bound = Bound::new(Tuning::new(&self.limits, self.freebind));
-        for wanted in self.wanted {
-            let names = if wanted.source.is_tcp() { &self.host_names } else { &self.datagram_names };
-            bound.add(wanted, names, &mut retry)?;
-        }
-        let Bound { listeners, ports, groups, names, tuning } = bound;
-        tuning.report();
-        let control = match self.control {
-            Some(path) => Some(Control::bind(&path).map_err(|source| Error::Control { path, source })?),
-            None => None,
-        };
-        let limits = match self.children {
-            None => self.limits,
-            // Nothing of the pool is allocated.
-            Some(_) => Limits { workers: 0, connections: 0, queue: 1, ..self.limits },
-        };
-        let context = Arc::new(Context::new(limits, self.children.is_some())?);
-        let children = self.children.map(|limit| Children::new(&context, limit));
-        let (hosts, datagrams) = (self.hosts.into_boxed_slice(), self.datagrams.into_boxed_slice());
-        let engine = Engine::new(context, hosts, self.children, datagrams, ports)?;
-        Server::new(Parts {
-            engine,
-            listeners,
-            memberships: Memberships::new(groups),
-            names,
-            signals,
-            actions,
-            hooks: self.hooks,
-            control,
-            children,
-        })
-    }
-}
-
-impl Server {
-    /// A server of `service`, with the default [`Limits`](crate::Limits) and no address yet.
-    pub fn builder(service: impl Service) -> Builder {
-        Builder::new().service(service)
     }
 }
 
