@@ -64,8 +64,8 @@
 //! # Features
 //!
 //! `log` (default) sends log lines to the [`log`](https://docs.rs/log) crate, `defmt` to `defmt`; not both.
-//! `daemon` (default) builds the `lastorders` program; a library user switches it off with
-//! `default-features = false, features = ["log"]`.
+//! `daemon` (default) adds the module `daemon` and builds the `lastorders` program from it; a library user switches it
+//! off with `default-features = false, features = ["log"]`.
 
 #![deny(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr, missing_debug_implementations, unreachable_pub)]
@@ -75,6 +75,8 @@ pub mod builtin;
 pub mod config;
 mod connection;
 mod control;
+#[cfg(feature = "daemon")]
+pub mod daemon;
 mod datagram;
 mod engine;
 mod error;
@@ -100,4 +102,3 @@ pub use server::{Budget, Builder, Server, activation};
 pub use service::{Lines, Reply, Service, Stream, Streams};
 pub use shutdown::{ServerHandle, ShutdownReport, Trigger};
 pub use stats::{Figure, Kind, Stats};
-pub use sys::{Seconds, fork, localtime};

@@ -18,7 +18,7 @@ log=target/qemu-test.log
 : >"$log"
 for target; do
     printf '\n== %s: unit tests\n' "$target"
-    cross_cargo test "$target" --release --lib --bin lastorders -- --show-output 2>&1 | tee -a "$log"
+    cross_cargo test "$target" --release --lib -- --show-output 2>&1 | tee -a "$log"
     printf '\n== %s: the suite against the emulated daemon\n' "$target"
     TESTED_DAEMON="$(emulator "$target") -L /usr/$(prefix "$target") target/$target/release/lastorders" \
         "$CARGO" test --locked --test suite -- --show-output 2>&1 | tee -a "$log"

@@ -30,7 +30,7 @@ pub fn lines() -> Vec<String> {
 
 /// The day, as `YYYY-MM-DD`.
 pub fn date() -> String {
-    lastorders::localtime::now().to_string().chars().take(10).collect()
+    says("date", "+%F").unwrap_or_default()
 }
 
 fn read(path: &str) -> String {

@@ -2,6 +2,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::OnceLock;
+
+use tz::{DateTime, TimeZone};
 
 /// `SERVICE PORT WORKERS`.
 pub struct Options {
@@ -36,10 +39,17 @@ pub fn echo(mut socket: TcpStream) {
     }
 }
 
-/// Answers a time request. The clock is lastorders' own, so that the servers are compared and not their formatting.
+/// Answers a time request. The local time comes from the crate that lastorders takes it from, so that the servers are
+/// compared and not their calendars.
 pub fn time_reply(packet: &[u8]) -> String {
     match packet {
-        br#"{"type": "time"}"# => format!("{{\"time\": \"{}\"}}", lastorders::localtime::now()),
+        br#"{"type": "time"}"# => format!("{{\"time\": \"{}\"}}", local_time()),
         _ => "{\"error\": \"unknown request\"}".into(),
     }
+}
+
+fn local_time() -> String {
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    let zone = ZONE.get_or_init(|| TimeZone::local().unwrap_or_else(|_| TimeZone::utc()));
+    DateTime::now(zone.as_ref()).map_or_else(|error| error.to_string(), |time| time.to_string())
 }

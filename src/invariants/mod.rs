@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod models;
+#[cfg(feature = "daemon")]
+mod options;
 mod talk;
 
 use std::io;
@@ -18,6 +20,8 @@ use crate::control::{Ask, heard};
 use crate::server::activation::names;
 use crate::service::{Lines, Reply};
 
+#[cfg(feature = "daemon")]
+pub use options::options;
 use talk::{Pieces, talk};
 
 /// Bytes that a client sends, and how they arrive: the first byte chooses the sizes, the second the pieces.
@@ -248,7 +252,12 @@ mod tests {
             };
             cases.for_each(|case| holds(&Case::new(&std::fs::read(case.unwrap().path()).unwrap())));
         }
-        for (target, holds) in [("activation", activation as fn(&[u8])), ("json", |text| _ = json(text))] {
+        for (target, holds) in [
+            ("activation", activation as fn(&[u8])),
+            ("json", |text| _ = json(text)),
+            #[cfg(feature = "daemon")]
+            ("options", options),
+        ] {
             let folder = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
             let cases = std::fs::read_dir(&folder).into_iter().flatten();
             cases.for_each(|case| holds(&std::fs::read(case.unwrap().path()).unwrap()));

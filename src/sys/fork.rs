@@ -68,7 +68,7 @@ impl Signals {
 /// # Errors
 /// What fork(2) says; `Unsupported` when the process has a second thread, which the new one would lack, with
 /// whatever it holds locked; and what reading `/proc/self/task` says, where threads are counted.
-pub fn fork() -> io::Result<Option<u32>> {
+pub(crate) fn fork() -> io::Result<Option<u32>> {
     if threads()? != 1 {
         return Err(io::ErrorKind::Unsupported.into());
     }

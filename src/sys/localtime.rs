@@ -24,22 +24,21 @@ const DAY: i64 = 86_400;
 /// Its `Display` is `2026-11-21 01:38:47.123456`; a precision sets the digits of the fraction, and `{:.0}` leaves
 /// it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LocalTime {
+pub(crate) struct LocalTime {
     /// The year, by the Gregorian calendar.
-    pub year: i32,
+    year: i32,
     /// 1 to 12.
-    pub month: u8,
+    month: u8,
     /// 1 to 31.
-    pub day: u8,
+    day: u8,
     /// 0 to 23.
-    pub hour: u8,
+    hour: u8,
     /// 0 to 59.
-    pub minute: u8,
+    minute: u8,
     /// 0 to 59: the system's clock repeats a leap second instead of counting it.
-    pub second: u8,
+    second: u8,
     /// Microseconds, 0 to 999,999.
-    pub micros: u32,
+    micros: u32,
 }
 
 /// The time in the system's time zone, as tzset(3) finds it: `TZ` if set, else `/etc/localtime`, else the text in
@@ -47,7 +46,7 @@ pub struct LocalTime {
 ///
 /// The first call reads the zone, and later changes of it are not noticed; so make one at start, before files
 /// can go out of reach.
-pub fn now() -> LocalTime {
+pub(crate) fn now() -> LocalTime {
     static ZONE: OnceLock<TimeZone> = OnceLock::new();
     let zone = ZONE.get_or_init(|| {
         let variable = std::env::var_os("TZ");

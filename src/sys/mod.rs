@@ -10,16 +10,16 @@
 mod clock;
 mod fork;
 mod inherited;
-pub mod localtime;
+pub(crate) mod localtime;
 mod rate_limit;
 mod seconds;
 mod signals;
 
 pub(crate) use clock::{Clock, Tick};
-pub use fork::fork;
+#[cfg(feature = "daemon")]
+pub(crate) use fork::fork;
 pub(crate) use fork::threads;
 pub(crate) use inherited::take_inherited;
 pub(crate) use rate_limit::RateLimit;
-pub use seconds::Seconds;
-pub(crate) use seconds::Span;
+pub(crate) use seconds::{Seconds, Span};
 pub(crate) use signals::{STOPPING, SignalName, Signals};

@@ -10,21 +10,13 @@ use std::time::Duration;
 ///
 /// Its `Display` has as many digits after the point as it takes, `0.25`; a precision sets their number, at most
 /// 9, and cuts the rest off.
-///
-/// ```
-/// use lastorders::Seconds;
-/// use std::time::Duration;
-///
-/// assert_eq!(Seconds::parse("0.25").map(|seconds| seconds.0), Some(Duration::from_millis(250)));
-/// assert_eq!(Seconds(Duration::from_millis(1_500)).to_string(), "1.5");
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seconds(pub Duration);
+pub(crate) struct Seconds(pub(crate) Duration);
 
 impl Seconds {
     /// Reads digits, of which some may stand behind a point; what is less than a nanosecond is dropped. `None` is
     /// anything else: a sign, an exponent, an infinity, or more than 2^64 seconds.
-    pub fn parse(text: &str) -> Option<Seconds> {
+    pub(crate) fn parse(text: &str) -> Option<Seconds> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = || whole.bytes().chain(fraction.bytes());
         if digits().next().is_none() || !digits().all(|byte| byte.is_ascii_digit()) {

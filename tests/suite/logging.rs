@@ -304,6 +304,7 @@ fn no_line_can_be_forged() {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(b"x\nINFO  [lastorders] forged\r\x1b[2J\xc2\x9b").unwrap();
         let line = client.wait_for("Received");
+        assert!(line.starts_with("INFO  [lastorders] "), "every line of the daemon has one target: {line}");
         assert!(line.contains(r"x\nINFO  [lastorders] forged\r\u{1b}[2J\u{9b}"), "{line}");
 
         let folder = Folder::new("forged");

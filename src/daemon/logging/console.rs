@@ -1,7 +1,7 @@
 //! The console: standard error, by way of `simple_logger`.
 //!
-//! That panics when standard error is a closed pipe or a full disk, and waits when nobody reads it. So it is
-//! asked only when the kernel has room, and what it throws is caught.
+//! `simple_logger` panics when standard error is a closed pipe or a full disk, and blocks when the reader of a pipe
+//! does not read. So this sink prints only when the kernel has room for a line, and catches the panic.
 
 use std::cell::Cell;
 use std::io;
@@ -15,19 +15,16 @@ use simple_logger::SimpleLogger;
 
 use super::outage::{Outage, Part};
 
-/// Milliseconds that a console may take to make room for a line. After that it counts as broken, and is not waited
-/// for again until it has taken one.
-const PATIENCE: u16 = 100;
-
-/// What every line is shown as coming from, whichever file of the source it is from.
-const TARGET: &str = "lastorders";
+/// Milliseconds that the console may take to make room for a line. After that the console counts as broken, and no
+/// line waits for it until it has taken one.
+const TIMEOUT: u16 = 100;
 
 thread_local! {
     /// This thread is inside `simple_logger`.
     static PRINTING: Cell<bool> = const { Cell::new(false) };
 }
 
-pub struct Console {
+pub(crate) struct Console {
     sink: SimpleLogger,
     outage: Outage,
 }
@@ -35,32 +32,32 @@ pub struct Console {
 struct Broken;
 
 impl Console {
-    pub fn new(level: LevelFilter) -> Console {
+    pub(crate) fn new(level: LevelFilter) -> Console {
         Console { sink: SimpleLogger::new().with_level(level), outage: Outage::default() }
     }
 
-    pub fn log(&mut self, level: Level, text: &str) {
+    pub(crate) fn log(&mut self, level: Level, target: &str, text: &str) {
         let sink = &self.sink;
-        let patience = PollTimeout::from(if self.outage.lasts() { 0 } else { PATIENCE });
-        self.outage.pass(Instant::now(), |part| {
+        let timeout = PollTimeout::from(if self.outage.is_lasting() { 0 } else { TIMEOUT });
+        self.outage.write(Instant::now(), |part| {
             let mut record = Record::builder();
-            record.target(TARGET);
+            record.target(target);
             match part {
-                Part::Line => print(sink, &record.level(level).args(format_args!("{text}")).build(), patience),
+                Part::Line => print(sink, &record.level(level).args(format_args!("{text}")).build(), timeout),
                 Part::Lost(lost) => {
                     record.level(Level::Warn);
-                    print(sink, &record.args(format_args!("{lost} log lines were lost here")).build(), patience)
+                    print(sink, &record.args(format_args!("{lost} log lines were lost here")).build(), timeout)
                 }
             }
         });
     }
 }
 
-fn print(sink: &SimpleLogger, record: &Record<'_>, patience: PollTimeout) -> Result<(), Broken> {
+fn print(sink: &SimpleLogger, record: &Record<'_>, timeout: PollTimeout) -> Result<(), Broken> {
     let stderr = io::stderr();
     let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-    // A pipe without a reader has an error and room alike; EINTR is not worth a loop.
-    let ready = poll(&mut fds, patience).is_ok();
+    // poll(2) reports POLLOUT together with POLLERR for a pipe without a reader. After EINTR the line counts as lost.
+    let ready = poll(&mut fds, timeout).is_ok();
     if !ready || fds[0].revents() != Some(PollFlags::POLLOUT) {
         return Err(Broken);
     }
@@ -70,10 +67,10 @@ fn print(sink: &SimpleLogger, record: &Record<'_>, patience: PollTimeout) -> Res
     printed.map_err(|_| Broken)
 }
 
-/// Leaves those panics without a message that are caught and dealt with: the console's, and those of services,
-/// which the engine logs, one line for a burst; and the thread pool's when it gets no thread, which is a start-up
-/// error. The default hook would print a message, or a whole backtrace, for each.
-pub fn quiet_panics() {
+/// Keeps the default panic hook from printing a message, or a whole backtrace, for panics that are caught and
+/// handled: those of `simple_logger`; those of services, which the engine logs; and that of the thread pool when it
+/// cannot start a thread, which is reported as a start-up error.
+pub(crate) fn silence_handled_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let of_service = std::thread::current().name() == Some("worker");

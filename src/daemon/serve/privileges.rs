@@ -1,8 +1,8 @@
-//! `--user`: what is done as root before the server runs as somebody else, and the way there.
+//! `--user`: what the server does as root for the user that it will run as, and the change to that user.
 //!
-//! Ports are bound and files made first. Then the supplementary groups go, the group, and last the user, because
-//! each step needs the rights that the later ones give up. The kernel is asked afterwards what came of it: a
-//! server that is still root without knowing is worse than none.
+//! The server binds its ports and makes its files first. Then it gives up the supplementary groups, the group, and
+//! last the user, because each step needs the rights that the later ones give up. Afterwards it asks the kernel for
+//! the outcome: a server that is still root without knowing it is worse than none.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -16,12 +16,12 @@ use nix::unistd::{
     setresgid, setresuid, setuid,
 };
 
-use crate::failure::Failure;
+use crate::daemon::action::Failure;
 
-/// Whom the server runs as.
+/// The user and group that the server runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
-    /// As it was given.
+pub(crate) struct Account {
+    /// As the option had it.
     name: String,
     user: Uid,
     group: Gid,
@@ -30,7 +30,7 @@ pub struct Account {
 const FORM: &str = "expected the name of a user, or UID:GID";
 
 /// Looks up a user: a name, a number, or two numbers with a colon, which need no entry in the user database.
-pub fn account(text: &str) -> Result<Account, String> {
+pub(crate) fn account(text: &str) -> Result<Account, String> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => match (user.parse(), group.parse()) {
             (Ok(user), Ok(group)) => (Uid::from_raw(user), Gid::from_raw(group)),
@@ -46,7 +46,7 @@ pub fn account(text: &str) -> Result<Account, String> {
             (found.uid, found.gid)
         }
     };
-    // To the calls below -1 means: as before.
+    // setresuid(2) takes -1 to mean that the user stays as it is.
     if user.as_raw() == u32::MAX || group.as_raw() == u32::MAX {
         return Err("4294967295 is nobody's number; choose another".into());
     }
@@ -57,16 +57,16 @@ pub fn account(text: &str) -> Result<Account, String> {
 }
 
 impl Account {
-    /// Makes a log file that is not there yet, for the user. One that exists is left as it is: who can write to
-    /// its directory could have put a link to any file there.
-    pub fn provide(&self, path: &Path) {
+    /// Makes a log file that does not exist yet, and gives it to the user. An existing one stays as it is, because it
+    /// may be a link to any file, made by a user that can write to the directory.
+    pub(crate) fn create_file(&self, path: &Path) {
         let made = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path);
-        // What is wrong is told when the file is opened.
+        // An error shows again when the file is opened, and is reported then.
         let _ = made.map(|file| fchown(file, Some(self.user), Some(self.group)));
     }
 
-    /// Opens files with the rights of the user, so that what works now works later as well.
-    pub fn opening<T>(&self, open: impl FnOnce() -> T) -> T {
+    /// Opens files with the rights of the user, so that opening them again later works too.
+    pub(crate) fn with_file_rights<T>(&self, open: impl FnOnce() -> T) -> T {
         let (group, user) = (setfsgid(self.group), setfsuid(self.user));
         let opened = open();
         setfsuid(user);
@@ -77,9 +77,9 @@ impl Account {
     /// Gives the control socket to the user.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub fn own_socket(&self, path: &Path) -> Result<(), Failure> {
-        // Held by a descriptor, so that it cannot become another file between the look and the change.
+    /// When the path is no socket any more, or what fchownat(2) says.
+    pub(crate) fn own_socket(&self, path: &Path) -> Result<(), Failure> {
+        // The descriptor keeps the path from leading to another file between the check and the change of owner.
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
         let given = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).and_then(|file| {
             if !file.metadata()?.file_type().is_socket() {
@@ -95,9 +95,9 @@ impl Account {
     /// Becomes the user, for good.
     ///
     /// # Errors
-    /// When a step fails, or its outcome is not what it should be. The process may be between two users then, and
-    /// must end.
-    pub fn become_user(&self) -> Result<(), Failure> {
+    /// When a step fails, or the kernel reports another outcome than the wanted one. The process may be between two
+    /// users then, and must end.
+    pub(crate) fn become_user(&self) -> Result<(), Failure> {
         let failed = |text: String| Failure::Run(format!("cannot run as --user {}: {text}", self.name));
         let step = |step: &'static str| {
             move |error: Errno| failed(format!("cannot {step}: {error}; start it as root, or without --user"))
@@ -119,7 +119,7 @@ impl Account {
         if getgroups().map(|groups| groups.len()) != Ok(0) {
             return Err("it is in other groups".into());
         }
-        // Capabilities or securebits(7) may have kept a way back.
+        // A capability, or a bit of prctl(2) PR_SET_SECUREBITS, may have kept a way back to root.
         match setuid(Uid::from_raw(0)) {
             Ok(()) => Err("it can become root again".into()),
             Err(_) => Ok(()),

@@ -1,7 +1,7 @@
 //! The system log, by way of syslog(3), as `lastorders[PID]` of the facility `daemon`.
 //!
-//! The C library connects to `/dev/log`, connects again when the daemon there was restarted, and drops what
-//! cannot be delivered. Its log stamps the lines itself.
+//! The C library connects to `/dev/log`, connects again when the daemon there was restarted, and drops lines that
+//! it cannot deliver. The system log stamps the lines itself, so only the text of a line goes there.
 
 use log::Level;
 use nix::syslog::{Facility, LogFlags, Severity, openlog, syslog};
@@ -11,18 +11,18 @@ use super::line::cut;
 /// Bytes of the longest text: RFC 3164 allows 1,024 with everything before it.
 const LONGEST: usize = 960;
 
-/// The open log; there is one for the process.
-pub struct Syslog(());
+/// The open system log. A process has only one.
+pub(crate) struct Syslog(());
 
 impl Syslog {
-    pub fn open() -> Result<Syslog, String> {
-        // Connected now, so that it is still reached when the process may see or do less.
+    pub(crate) fn open() -> Result<Syslog, String> {
+        // LOG_NDELAY connects now: later the process may not be allowed to reach the socket.
         openlog(Some(c"lastorders"), LogFlags::LOG_PID | LogFlags::LOG_NDELAY, Facility::LOG_DAEMON)
             .map(|()| Syslog(()))
             .map_err(|error| format!("cannot open the system log: {error}"))
     }
 
-    pub fn log(&self, level: Level, text: &str) {
+    pub(crate) fn log(&self, level: Level, text: &str) {
         let severity = match level {
             Level::Error => Severity::LOG_ERR,
             Level::Warn => Severity::LOG_WARNING,

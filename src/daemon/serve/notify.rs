@@ -1,8 +1,8 @@
-//! Whoever has started the daemon and wants to know how it fares: systemd by datagrams to `NOTIFY_SOCKET`
-//! (sd_notify(3)), s6 and OpenRC by a line on the descriptor that `--notify-fd` names.
+//! Notifications to the supervisor that has started the daemon: to systemd by datagrams to `NOTIFY_SOCKET`
+//! (sd_notify(3)), to s6 and OpenRC by a line on the descriptor that `--notify-fd` names.
 //!
-//! In come the variables, as they are; out go readiness, the begin of the shutdown, and the beats of the watchdog.
-//! What the supervisor does not hear is a line in the log, never the end of the server.
+//! In come the environment variables; out go readiness, the beginning of the shutdown, and the watchdog's pings. A
+//! notification that cannot be sent is a warning in the log, and never ends the server.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,67 +13,67 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lastorders::activation::descriptor;
-use lastorders::{Builder, config};
-use log::warn;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::failure::Failure;
+use crate::config;
+use crate::daemon::action::Failure;
+use crate::log::warn;
+use crate::server::Builder;
+use crate::server::activation::descriptor;
 
-/// How long a supervisor that does not read may hold up the accept loop.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a supervisor that does not read may hold up the accept loop, which sends the notifications.
+const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What the supervisor has asked for.
-#[derive(Debug, Default)]
-pub struct Supervisor {
+/// The notifications that the supervisor wants.
+#[derive(Debug)]
+pub(crate) struct Notify {
     socket: Option<SocketAddr>,
-    /// It must hear something once in that time.
+    /// The supervisor restarts a server that sends no ping for this long.
     watchdog: Option<Duration>,
-    /// Its descriptor for news of readiness.
-    pub fd: Option<i32>,
+    /// The supervisor's descriptor, on which it waits for a line.
+    fd: Option<i32>,
 }
 
-impl Supervisor {
-    /// Reads what the supervisor has put into the environment.
+impl Notify {
+    /// Reads what the supervisor has put into the environment. `fd` is the descriptor of the option.
     ///
     /// # Errors
-    /// When a variable is not what it should be: with its name, its value and what would be.
-    pub fn read(&mut self) -> Result<(), String> {
+    /// When a variable is not what it should be: with its name, its value and what would be right.
+    pub(crate) fn from_environment(fd: Option<i32>) -> Result<Notify, String> {
         let text = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-        self.socket = std::env::var_os("NOTIFY_SOCKET").map(|name| socket(name.as_bytes())).transpose()?;
+        let socket = std::env::var_os("NOTIFY_SOCKET").map(|name| socket(name.as_bytes())).transpose()?;
         let (limit, pid) = (text("WATCHDOG_USEC"), text("WATCHDOG_PID"));
-        self.watchdog = watchdog(std::process::id(), pid.as_deref(), limit.as_deref())?;
-        Ok(())
+        let watchdog = watchdog(std::process::id(), pid.as_deref(), limit.as_deref())?;
+        Ok(Notify { socket, watchdog, fd })
     }
 
-    /// Lets the server tell the supervisor.
+    /// Makes the server send the notifications.
     ///
     /// # Errors
-    /// When the descriptor or a socket cannot be had.
-    pub fn attach(self, builder: Builder) -> Result<Builder, Failure> {
+    /// When the descriptor cannot be written to, or a socket cannot be made.
+    pub(crate) fn attach(self, builder: Builder) -> Result<Builder, Failure> {
         let fd = self.fd.map(|number| {
             writable(number).map_err(|error| Failure::Run(format!("--notify-fd {number}: cannot tell there: {error}")))
         });
-        let fd = fd.transpose()?;
-        let builder = match fd {
-            Some(fd) => builder.on_ready(move || tell(fd)),
+        let builder = match fd.transpose()? {
+            Some(fd) => builder.on_ready(move || notify_ready(fd)),
             None => builder,
         };
         let Some(to) = self.socket else { return Ok(builder) };
-        let notifier = Arc::new(Notifier::to(to).map_err(|error| {
+        let notifier = Arc::new(NotifySocket::to(to).map_err(|error| {
             Failure::Run(format!("cannot make a socket to notify the supervisor of NOTIFY_SOCKET: {error}"))
         })?);
         let (ready, stopping) = (notifier.clone(), notifier.clone());
         let builder = builder.on_ready(move || ready.send("READY=1")).on_drain(move || stopping.send("STOPPING=1"));
         Ok(match self.watchdog {
-            Some(limit) => builder.watchdog(beats(limit), move || notifier.send("WATCHDOG=1")),
+            Some(limit) => builder.watchdog(ping_interval(limit), move || notifier.send("WATCHDOG=1")),
             None => builder,
         })
     }
 }
 
-/// Half of the time that is allowed, as sd_watchdog_enabled(3) advises, in the range that a server can do.
-fn beats(limit: Duration) -> Duration {
+/// Half of the supervisor's limit, as sd_watchdog_enabled(3) advises, in the range that the server accepts.
+fn ping_interval(limit: Duration) -> Duration {
     (limit / 2).clamp(Duration::from_millis(1), config::MAX_TIMEOUT)
 }
 
@@ -90,8 +90,8 @@ fn socket(name: &[u8]) -> Result<SocketAddr, String> {
     })
 }
 
-/// The time within which process `own` must be heard of, from the texts of `WATCHDOG_PID` and `WATCHDOG_USEC`
-/// (sd_watchdog_enabled(3)).
+/// The time within which process `own` must send a ping, from the texts of `WATCHDOG_PID` and `WATCHDOG_USEC`
+/// (sd_watchdog_enabled(3)). `None` when there is no watchdog, or it is for another process.
 fn watchdog(own: u32, pid: Option<&str>, limit: Option<&str>) -> Result<Option<Duration>, String> {
     let Some(limit) = limit else { return Ok(None) };
     if let Some(pid) = pid {
@@ -117,26 +117,26 @@ fn writable(number: i32) -> io::Result<File> {
 }
 
 /// Writes the line that says ready, and closes the descriptor.
-fn tell(mut fd: File) {
+fn notify_ready(mut fd: File) {
     if let Err(error) = fd.write_all(b"\n") {
         warn!("The supervisor at --notify-fd was not told: {error}");
     }
 }
 
-/// Sends states to a supervisor.
-struct Notifier {
+/// The socket to a supervisor.
+struct NotifySocket {
     socket: UnixDatagram,
     to: SocketAddr,
 }
 
-impl Notifier {
-    fn to(to: SocketAddr) -> io::Result<Notifier> {
+impl NotifySocket {
+    fn to(to: SocketAddr) -> io::Result<NotifySocket> {
         let socket = UnixDatagram::unbound()?;
-        socket.set_write_timeout(Some(PATIENCE))?;
-        Ok(Notifier { socket, to })
+        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
+        Ok(NotifySocket { socket, to })
     }
 
-    /// Not connected, so that a supervisor that was started anew in between is told too.
+    /// Sends a state. The socket is not connected, so the datagram reaches a supervisor that was restarted meanwhile.
     fn send(&self, state: &str) {
         if let Err(error) = self.socket.send_to_addr(state.as_bytes(), &self.to) {
             warn!("The supervisor at NOTIFY_SOCKET was not told {state}: {error}");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_is_for_the_process_it_names_or_for_whoever_is_there() {
+    fn the_watchdog_is_for_the_process_it_names_or_for_any() {
         let second = Some(Duration::from_secs(1));
         assert_eq!(watchdog(7, Some("7"), Some("1000000")), Ok(second));
         assert_eq!(watchdog(7, None, Some("1000000")), Ok(second));
@@ -175,9 +175,9 @@ mod tests {
     }
 
     #[test]
-    fn beats_come_twice_in_the_time_that_is_allowed_and_are_possible() {
-        assert_eq!(beats(Duration::from_secs(30)), Duration::from_secs(15));
-        assert_eq!(beats(Duration::from_micros(1)), Duration::from_millis(1));
-        assert_eq!(beats(Duration::from_micros(u64::MAX)), config::MAX_TIMEOUT);
+    fn two_pings_fit_into_the_limit_and_the_server_accepts_the_interval() {
+        assert_eq!(ping_interval(Duration::from_secs(30)), Duration::from_secs(15));
+        assert_eq!(ping_interval(Duration::from_micros(1)), Duration::from_millis(1));
+        assert_eq!(ping_interval(Duration::from_micros(u64::MAX)), config::MAX_TIMEOUT);
     }
 }

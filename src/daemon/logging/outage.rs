@@ -1,39 +1,42 @@
-//! What a sink does while it cannot be written to: it counts, tries again now and then, and owns up.
+//! What a sink does while it cannot be written to: it counts the lines, tries again now and then, and tells the count.
+//!
+//! In comes a function that writes to the sink; this module decides when to call it. Time is an argument, so the
+//! decision is tested without a clock and without a sink.
 
 use std::time::{Duration, Instant};
 
-/// A sink that fails is left alone this long: a full disk is not fuller for being asked for every line.
+/// How long a sink that failed is left alone. To try for every line would cost a system call each on a full disk.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What is to be written.
+/// What the sink is to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// That so many lines before this one were lost.
+pub(crate) enum Part {
+    /// A message that so many lines were lost here.
     Lost(u64),
     /// The line itself.
     Line,
 }
 
-/// The state of one sink. Time is an argument, so this is tested without a clock.
+/// The state of one sink.
 #[derive(Debug, Default)]
-pub struct Outage {
+pub(crate) struct Outage {
     lost: u64,
     again: Option<Instant>,
 }
 
 impl Outage {
     /// Writes a line with `write`, unless the sink failed a moment ago. Returns the error that began an outage.
-    pub fn pass<E>(&mut self, now: Instant, mut write: impl FnMut(Part) -> Result<(), E>) -> Option<E> {
+    pub(crate) fn write<E>(&mut self, now: Instant, mut sink: impl FnMut(Part) -> Result<(), E>) -> Option<E> {
         if self.again.is_some_and(|again| now < again) {
             self.lost += 1;
             return None;
         }
         let mut outcome = match self.lost {
             0 => Ok(()),
-            lost => write(Part::Lost(lost)).map(|()| self.lost = 0),
+            lost => sink(Part::Lost(lost)).map(|()| self.lost = 0),
         };
         if outcome.is_ok() {
-            outcome = write(Part::Line);
+            outcome = sink(Part::Line);
         }
         self.again = outcome.is_err().then(|| now + RETRY);
         let error = outcome.err()?;
@@ -41,13 +44,13 @@ impl Outage {
         (self.lost == 1).then_some(error)
     }
 
-    /// The last line could not be written.
-    pub fn lasts(&self) -> bool {
+    /// True when the last line could not be written.
+    pub(crate) fn is_lasting(&self) -> bool {
         self.again.is_some()
     }
 
-    /// The sink is another one now, which may work.
-    pub fn retry_now(&mut self) {
+    /// Tries again with the next line, because the sink is a new one.
+    pub(crate) fn retry_now(&mut self) {
         self.again = None;
     }
 }
@@ -57,11 +60,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_lost_counted_and_owned_up_to() {
+    fn lost_lines_are_counted_and_the_count_is_told() {
         let (start, mut outage, mut written) = (Instant::now(), Outage::default(), vec![]);
         let mut at = |millis, works| {
             let before = written.len();
-            let error = outage.pass(start + Duration::from_millis(millis), |part| {
+            let error = outage.write(start + Duration::from_millis(millis), |part| {
                 written.push(part);
                 if works { Ok(()) } else { Err("full") }
             });

@@ -1,8 +1,8 @@
 //! `--pid-file`: the server's process id in a file, for as long as the server runs.
 //!
-//! The file appears whole or not at all, and is locked (flock(2)) until the process ends, however that ends. So a
-//! file without a lock is stale, even if some other process has got its number meanwhile. A lock alone is not
-//! believed either: whoever can read the file can lock it.
+//! The file appears whole or not at all, and the server locks it (flock(2)) until the process ends, in whatever way.
+//! So a file without a lock is stale, even if another process has its id by now. A lock alone proves nothing either,
+//! because any process that can read the file can lock it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -10,30 +10,30 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
-use log::warn;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use crate::failure::Failure;
+use crate::daemon::action::Failure;
+use crate::log::warn;
 
 /// Bytes of the longest file that can hold a process id, with room for blanks.
 const LONGEST: u64 = 32;
 
 /// The file of this process, removed when dropped.
-pub struct PidFile {
+pub(crate) struct PidFile {
     path: PathBuf,
     file: Flock<File>,
 }
 
 impl PidFile {
-    /// Writes the file, in place of one that a process left which is gone.
+    /// Writes the file, in place of a stale one.
     ///
     /// # Errors
-    /// When a server lives that wrote the one that is there; when that is not a pid file; when it cannot be
-    /// written.
-    pub fn write(path: &Path) -> Result<PidFile, Failure> {
+    /// When the file there belongs to a server that runs; when that file is not a pid file; when the new one cannot
+    /// be written.
+    pub(crate) fn write(path: &Path) -> Result<PidFile, Failure> {
         let failed = |reason: String| Failure::Run(format!("cannot write the pid file {}: {reason}", path.display()));
         check(path).map_err(failed)?;
         create(path).map_err(|error| failed(format!("{error}; {}", advice(&error))))
@@ -41,7 +41,7 @@ impl PidFile {
 
     fn remove(&mut self) -> io::Result<()> {
         let (named, ours) = (fs::symlink_metadata(&self.path)?, self.file.metadata()?);
-        // Someone else's is theirs to remove.
+        // Another server may have replaced the file, and then removes its own.
         if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) { fs::remove_file(&self.path) } else { Ok(()) }
     }
 }
@@ -52,7 +52,7 @@ impl Drop for PidFile {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                // The directory belongs to someone else than --user. An empty file names no process at least.
+                // The directory may belong to another user than --user. An empty file at least names no process.
                 let _ = self.file.set_len(0);
                 warn!("The pid file {} was emptied, it cannot be removed: {error}", self.path.display());
             }
@@ -60,9 +60,10 @@ impl Drop for PidFile {
     }
 }
 
-/// Says why a file that exists must stay.
+/// Fails with the reason when a file that exists must stay.
 fn check(path: &Path) -> Result<(), String> {
-    // A pipe must not be waited for, and a link would have something else read than what is replaced.
+    // O_NONBLOCK: opening a pipe must not wait. O_NOFOLLOW: the rename replaces a link, and not the file that the
+    // link leads to, so that file is not the one to look at.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
     let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -74,10 +75,10 @@ fn check(path: &Path) -> Result<(), String> {
     let text = text.trim();
     let process = text.parse().ok().filter(|number| *number > 0);
     match process {
-        Some(process) if is_alive(process) && is_locked(file) => {
+        Some(process) if is_alive(process) && try_lock(file) == Err(Errno::EWOULDBLOCK) => {
             Err(format!("the server with process id {process} has it; stop that, or choose another path"))
         }
-        // Empty: left by a server that was not allowed to remove it.
+        // A server that is not allowed to remove its file leaves it empty.
         _ if read && (process.is_some() || text.is_empty()) => Ok(()),
         _ => Err("what is there is not a pid file; choose another path".into()),
     }
@@ -88,9 +89,10 @@ fn is_alive(process: i32) -> bool {
     kill(Pid::from_raw(process), None) != Err(Errno::ESRCH)
 }
 
-fn is_locked(file: File) -> bool {
-    // Shared, so that two who look at the same time do not take each other for the owner.
-    matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
+/// Locks a file for a moment. EWOULDBLOCK means that its server holds the lock. The lock is a shared one, so that two
+/// processes that do this at the same time do not take each other for the server.
+fn try_lock(file: File) -> Result<(), Errno> {
+    Flock::lock(file, FlockArg::LockSharedNonblock).map(drop).map_err(|(_, error)| error)
 }
 
 fn create(path: &Path) -> io::Result<PidFile> {
@@ -98,7 +100,7 @@ fn create(path: &Path) -> io::Result<PidFile> {
     let mut new = path.as_os_str().to_owned();
     new.push(format!(".{process}"));
     let new = PathBuf::from(new);
-    // Of a process that had this number and was killed here.
+    // A process with the same id may have been killed at this point, and have left this file.
     let _ = fs::remove_file(&new);
     let written = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new).and_then(|mut file| {
         file.write_all(format!("{process}\n").as_bytes())?;

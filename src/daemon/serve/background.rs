@@ -1,19 +1,18 @@
-//! `--daemon`: the server goes on in the background, and the program that was started waits until it serves.
+//! `--daemon`: the server goes on in the background, and the process that was started waits until it is ready.
 //!
-//! Three processes: the one that was started; the leader of a new session, which no terminal belongs to; and the
-//! server, which as a non-leader cannot get one either (daemon(7)). The server's errors go to the standard error
-//! that it has from the first until it is ready. That is told through a pipe to the leader, which ends then, and
-//! the first with it. A server that ends before is waited for, and its exit code, or the signal, passed on.
+//! There are three processes: the first is the one that was started; the second leads a new session, which has no
+//! terminal; the third is the server, which as a non-leader can never get one (daemon(7)). Until it is ready, the
+//! server writes its errors to the standard error of the first. When it is ready, the server writes a byte to a pipe;
+//! the leader reads that byte and exits with 0, and the first process with it. If the server ends before, the other
+//! two exit with its exit code, or name the signal that ended it.
 //!
-//! Nothing here may run after a thread was started: a forked process has one.
+//! Nothing here may run after a thread was started, because a forked process has only one.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process;
 
-use lastorders::fork;
-use log::error;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::prctl::set_pdeathsig;
@@ -22,13 +21,15 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, pipe2, setsid};
 
-use crate::failure::Failure;
+use crate::daemon::action::{Failure, complain};
+use crate::log::error;
+use crate::sys::fork;
 
 /// The server's side, until it is ready.
-pub struct Background {
-    /// Read by the session's leader. Closed without a byte when this process ends, however it ends.
-    waiting: File,
-    /// In reach now; the server may not be allowed everything later.
+pub(crate) struct Background {
+    /// The pipe to the leader. The kernel closes it without a byte when the server ends, in whatever way.
+    leader: File,
+    /// `/dev/null`, opened early: later the server may not be allowed to.
     null: File,
 }
 
@@ -37,7 +38,7 @@ pub struct Background {
 ///
 /// # Errors
 /// When a process or a pipe cannot be made.
-pub fn detach() -> Result<Background, Failure> {
+pub(crate) fn detach() -> Result<Background, Failure> {
     try_detach().map_err(|error| {
         let hint = "choose to run without --daemon, or see that /proc and /dev are mounted";
         Failure::Run(format!("cannot go on in the background: {error}; {hint}"))
@@ -61,14 +62,14 @@ fn try_detach() -> io::Result<Background> {
     drop(reader);
     chdir("/")?;
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    Ok(Background { waiting: writer.into(), null })
+    Ok(Background { leader: writer.into(), null })
 }
 
-/// Has this process killed when `parent` ends: who gives up waiting, as an init script does in time, does not want
-/// the server any more. SIGTERM might not be looked at before a socket is bound.
+/// Makes the kernel kill this process when `parent` ends: an init script that gives up waiting, and kills what it has
+/// started, does not want the server any more. SIGKILL, because the server may not handle SIGTERM yet.
 fn depend_on(parent: Pid) -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
-    // It may have ended before it could matter.
+    // The parent may have ended before the call above.
     if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
 }
 
@@ -77,49 +78,49 @@ fn follow(ready: OwnedFd, server: u32) -> i32 {
     match File::from(ready).read(&mut [0]) {
         Ok(1) => 0,
         _ => match end_of(server) {
-            0 => say("the server ended before it was ready"),
+            0 => fail("the server ended before it was ready"),
             code => code,
         },
     }
 }
 
-/// Waits for a process to end, and returns its exit code, or says what ended it.
+/// Waits for a process to end. Returns its exit code, or 1 after reporting what ended it.
 fn end_of(process: u32) -> i32 {
     loop {
         match waitpid(Pid::from_raw(process.cast_signed()), None) {
             Ok(WaitStatus::Exited(_, code)) => return code,
             Ok(WaitStatus::Signaled(_, signal, _)) => {
-                return say(&format!("{signal} ended the server before it was ready"));
+                return fail(&format!("{signal} ended the server before it was ready"));
             }
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return say(&format!("cannot wait for the server: {error}")),
+            Err(error) => return fail(&format!("cannot wait for the server: {error}")),
         }
     }
 }
 
-/// Says why there is no server, and returns the exit code for it.
-fn say(text: &str) -> i32 {
-    let _ = io::stderr().write_all(format!("lastorders: {text}\n").as_bytes());
+/// Reports why there is no server, and returns the exit code for that.
+fn fail(text: &str) -> i32 {
+    complain(text);
     1
 }
 
 impl Background {
-    /// Lets go of the console, and tells who waits that the server can be reached. If nobody waits any more, the
-    /// server stops.
-    pub fn ready(self) {
-        if let Err(error) = self.tell() {
+    /// Lets go of the console, and notifies the leader that clients can connect. If the leader is gone, nothing waits
+    /// for the server any more, and it stops.
+    pub(crate) fn ready(self) {
+        if let Err(error) = self.notify() {
             error!("Cannot tell that the server is ready: {error}");
             let _ = raise(Signal::SIGTERM);
         }
     }
 
-    fn tell(mut self) -> io::Result<()> {
-        // Before it is told: a shell shall not show its prompt and then a line of ours.
+    fn notify(mut self) -> io::Result<()> {
+        // Before the leader ends: a shell must not show its prompt and then a line of the server.
         dup2_stdin(&self.null)?;
         dup2_stdout(&self.null)?;
         dup2_stderr(&self.null)?;
         set_pdeathsig(None)?;
-        // EPIPE: nobody waits any more, and nobody expects a server.
-        self.waiting.write_all(b"+")
+        // EPIPE means that the leader is gone.
+        self.leader.write_all(b"+")
     }
 }

@@ -1,8 +1,10 @@
 //! The log file as a sink: a [`Capped`] file that may fail and come back.
+//!
+//! In come lines; out goes an error once, when an outage begins. The errors of opening say what would be right.
 
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Instant;
 
 use super::capped::Capped;
@@ -10,12 +12,12 @@ use super::line::Line;
 use super::outage::{Outage, Part};
 
 /// Bytes of `--log-size` by default.
-pub const SIZE: u64 = 1024 * 1024;
-/// The smallest cap has room for the longest lines, the largest is more than any board should spend.
+pub(crate) const SIZE: u64 = 1024 * 1024;
+/// The smallest cap has room for the longest lines; the largest is more than any board should spend.
 const SIZES: RangeInclusive<u64> = 16 * 1024..=4 * 1024 * 1024 * 1024;
 
 /// Reads a size like `65536`, `64K`, `1M` or `1G`; the letters are powers of 1,024.
-pub fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let (digits, unit) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 1 << 10),
         Some(b'M' | b'm') => (&text[..text.len() - 1], 1 << 20),
@@ -26,8 +28,8 @@ pub fn size(text: &str) -> Result<u64, String> {
     bytes.filter(|bytes| SIZES.contains(bytes)).ok_or_else(|| "expected a size from 16K to 4G, as in 1M".into())
 }
 
-pub struct LogFile {
-    /// As it was given, for errors.
+pub(crate) struct LogFile {
+    /// The path as the option had it, for errors.
     name: String,
     file: Capped,
     outage: Outage,
@@ -36,24 +38,24 @@ pub struct LogFile {
 impl LogFile {
     /// # Errors
     /// With the path and what would be right.
-    pub fn open(path: PathBuf, cap: u64) -> Result<LogFile, String> {
+    pub(crate) fn open(path: &Path, cap: u64) -> Result<LogFile, String> {
         let name = path.display().to_string();
-        match Capped::open(&path, cap) {
+        match Capped::open(path, cap) {
             Ok(file) => Ok(LogFile { name, file, outage: Outage::default() }),
             Err(error) => Err(format!("cannot open log file {name}: {error}; {}", advice(&error))),
         }
     }
 
     /// Opens the file again under its name. The old one stays open if that fails.
-    pub fn reopen(&mut self) -> Result<(), String> {
+    pub(crate) fn reopen(&mut self) -> Result<(), String> {
         self.outage.retry_now();
         self.file.reopen().map_err(|error| format!("cannot open log file {} again: {error}", self.name))
     }
 
-    /// Appends a line. Returns what went wrong if lines are lost from here on.
-    pub fn log(&mut self, line: &Line) -> Option<String> {
+    /// Appends a line. Returns an error if this line is the first one lost.
+    pub(crate) fn log(&mut self, line: &Line) -> Option<String> {
         let file = &mut self.file;
-        let error = self.outage.pass(Instant::now(), |part| match part {
+        let error = self.outage.write(Instant::now(), |part| match part {
             Part::Line => file.append(line.bytes()),
             Part::Lost(lost) => file.warn(&format!("{lost} log lines were lost here")),
         })?;

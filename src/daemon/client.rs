@@ -1,0 +1,116 @@
+//! `lastorders client`: sends a message at intervals until the server says that it closes.
+//!
+//! What the server sends is logged. The notice ends the client well; a connection that is lost before it is a
+//! failure.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use lexopt::{Arg, Parser};
+
+use super::action::{Action, Failure, printing};
+use super::logging::{self, Logging};
+use super::values::{number, seconds, text, unexpected, value};
+use crate::config;
+use crate::log::info;
+
+struct Client {
+    address: String,
+    message: String,
+    every: Duration,
+    count: u64,
+}
+
+/// Why the client receives no longer.
+enum Received {
+    Notice,
+    End,
+    /// It is time to send again.
+    Timeout,
+}
+
+const USAGE: &str = "\
+Usage: lastorders client ADDR [--message TEXT] [--every SECONDS] [--count N]
+
+Sends a message every second and logs what comes back, until the server says SHUTDOWN.
+
+  --message TEXT       what to send [hello world]
+  --every SECONDS      time between messages [1]
+  --count N            stop after that many messages [never]
+
+Exit codes: 0 told SHUTDOWN, or all messages sent; 1 connection failed or lost; 2 usage.
+";
+
+/// Reads the words after `client`.
+pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
+    let mut client = Client {
+        address: String::new(),
+        message: "hello world".into(),
+        every: Duration::from_secs(1),
+        count: u64::MAX,
+    };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("help") | Arg::Short('h') => return Ok(printing(USAGE)),
+            Arg::Long("message") => client.message = text(&mut parser)?,
+            Arg::Long("every") => client.every = value(&mut parser, "--every", seconds)?,
+            Arg::Long("count") => client.count = value(&mut parser, "--count", number)? as u64,
+            Arg::Value(word) if client.address.is_empty() => client.address = word.to_string_lossy().into_owned(),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    if client.address.is_empty() {
+        return Err("no address; give one like 127.0.0.1:9999".into());
+    }
+    Ok(Box::new(|| client.run()))
+}
+
+impl Client {
+    fn run(self) -> Result<(), Failure> {
+        logging::start(&Logging::default())?;
+        let address = &self.address;
+        let lost = |step: &str, error: io::Error| Failure::Run(format!("{step} {address}: {error}"));
+        let mut stream = TcpStream::connect(address).map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => {
+                Failure::Usage(format!("{address:?}: expected ADDRESS:PORT, as in 127.0.0.1:9999"))
+            }
+            _ => lost("cannot connect to", error),
+        })?;
+        for _ in 0..self.count {
+            stream.write_all(self.message.as_bytes()).map_err(|error| lost("cannot send to", error))?;
+            let next = Instant::now() + self.every;
+            match receive(&mut stream, next).map_err(|error| lost("cannot receive from", error))? {
+                Received::Notice => {
+                    info!("Closing connection...");
+                    return Ok(());
+                }
+                Received::End => return Err(Failure::Run(format!("{address} closed the connection"))),
+                Received::Timeout => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Logs what the server sends until a time, its notice or its end.
+fn receive(stream: &mut TcpStream, until: Instant) -> io::Result<Received> {
+    let mut bytes = [0; 4096];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(Received::Timeout);
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut bytes) {
+            Ok(0) => return Ok(Received::End),
+            Ok(count) if &bytes[..count] == config::NOTICE.as_bytes() => return Ok(Received::Notice),
+            Ok(count) => info!("Received {:?}", String::from_utf8_lossy(&bytes[..count])),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => return Ok(Received::Timeout),
+                ErrorKind::Interrupted => {}
+                _ => return Err(error),
+            },
+        }
+    }
+}

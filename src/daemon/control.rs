@@ -1,0 +1,83 @@
+//! `lastorders control`: one request to a running server's control socket, and its answer.
+//!
+//! In come the socket's path and the request, `status` or `stop`. The answer goes to standard output as the server
+//! wrote it; a refusal of the server is a failure.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lexopt::{Arg, Parser};
+
+use super::action::{Action, Failure, print, printing};
+use super::values::{path, seconds, text, unexpected, value};
+use crate::sys::Seconds;
+
+/// How long the server may take to answer. It answers at once unless it is stopped, in a debugger for example.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+const USAGE: &str = "\
+Usage: lastorders control [--socket PATH] status [--json | --metrics]
+       lastorders control [--socket PATH] stop [--grace SECONDS]
+
+Asks a running server, started with `lastorders serve --control PATH`.
+
+  --socket PATH        its control socket [$LASTORDERS_CONTROL, or /run/lastorders.sock]
+  status               print its counters, a line each
+    --json             as one JSON object
+    --metrics          in the Prometheus text format
+  stop                 shut it down: notice, grace, close
+    --grace SECONDS    with another grace time than it was started with
+
+Exit codes: 0 answered, 1 no server there or request refused, 2 usage.
+";
+
+/// Reads the words after `control`.
+pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
+    let default = std::env::var_os("LASTORDERS_CONTROL").unwrap_or("/run/lastorders.sock".into());
+    let (mut socket, mut request) = (PathBuf::from(default), String::new());
+    let (mut form, mut grace) = ("", None);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("help") | Arg::Short('h') => return Ok(printing(USAGE)),
+            Arg::Long("socket") => socket = path(&text(&mut parser)?)?,
+            Arg::Long("json") => form = "json",
+            Arg::Long("metrics") => form = "metrics",
+            Arg::Long("grace") => grace = Some(value(&mut parser, "--grace", seconds)?),
+            Arg::Value(word) if request.is_empty() && (word == "status" || word == "stop") => {
+                request = word.to_string_lossy().into_owned();
+            }
+            other => return Err(unexpected(&other)),
+        }
+    }
+    match (request.as_str(), form, grace) {
+        ("status" | "stop", "", None) => {}
+        ("status", form, None) => request += &format!(" {form}"),
+        ("stop", "", Some(grace)) => request += &format!(" {}", Seconds(grace)),
+        ("", ..) => return Err("no request; choose status or stop".into()),
+        (request, ..) => return Err(format!("{request} does not take that option").into()),
+    }
+    Ok(Box::new(move || run(&socket, &request)))
+}
+
+fn run(socket: &Path, request: &str) -> Result<(), Failure> {
+    let answer = ask(socket, request).map_err(|error| {
+        let hint = "is a server running with --control on that path?";
+        Failure::Run(format!("cannot ask the server at {}: {error}; {hint}", socket.display()))
+    })?;
+    match answer.strip_prefix("ERROR: ") {
+        Some(error) => Err(Failure::Run(error.trim_end().into())),
+        None => print(&answer),
+    }
+}
+
+/// Sends the request as a line, and returns the whole answer.
+fn ask(socket: &Path, request: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.write_all(format!("{request}\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(answer) }
+}

@@ -1,0 +1,141 @@
+//! One log line, composed once for every sink.
+//!
+//! In come the level and the text of a record, out go the bytes of a line: stamped with the local time, escaped, and
+//! cut to a length. Composing allocates nothing. Texts of clients end up in log lines: a newline would let a client
+//! write lines of its own, and an escape sequence would reach the terminal of the log's reader.
+
+use std::fmt::{self, Write};
+
+use log::Level;
+
+use crate::sys::localtime;
+
+/// Bytes of the longest line. With the console's prefix, a line still fits into one atomic write to a pipe (`PIPE_BUF`).
+const LONGEST: usize = 4_000;
+/// The end of a line that was cut.
+const CUT: &str = "...";
+
+/// A line like `2026-11-21 01:38:47 [INFO] text`, with a newline.
+pub(crate) struct Line {
+    /// Invariant: never more than `LONGEST` bytes, which are allocated at start.
+    bytes: String,
+    /// Where the text begins.
+    text: usize,
+}
+
+impl Line {
+    pub(crate) fn new() -> Line {
+        Line { bytes: String::with_capacity(LONGEST), text: 0 }
+    }
+
+    /// Composes a line with the present time.
+    pub(crate) fn compose(&mut self, level: Level, text: &impl fmt::Display) {
+        self.bytes.clear();
+        let mut room = Room { bytes: &mut self.bytes, left: LONGEST - CUT.len() - 1 };
+        let _ = write!(room, "{:.0} [{level}] ", localtime::now());
+        self.text = room.bytes.len();
+        // An error means that the text was too long, or that a value in it cannot be shown.
+        if write!(Escape(&mut room), "{text}").is_err() {
+            self.bytes.push_str(CUT);
+        }
+        self.bytes.push('\n');
+    }
+
+    /// The whole line, with the newline.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.as_bytes()
+    }
+
+    /// The text, without the newline.
+    pub(crate) fn text(&self) -> &str {
+        self.bytes[self.text..].trim_end_matches('\n')
+    }
+}
+
+/// As much of a text as fits into so many bytes, in whole characters.
+pub(crate) fn cut(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
+/// Takes as much text as there is room for, and fails when there was more.
+struct Room<'a> {
+    bytes: &'a mut String,
+    left: usize,
+}
+
+impl Write for Room<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let taken = cut(text, self.left);
+        self.bytes.push_str(taken);
+        self.left -= taken.len();
+        if taken.len() == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+/// Passes text on with its control characters escaped, as in `\n` or `\u{1b}`. Allocates nothing.
+struct Escape<W>(W);
+
+impl<W: Write> Write for Escape<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some((at, letter)) = rest.char_indices().find(|(_, letter)| is_harmful(*letter)) {
+            self.0.write_str(&rest[..at])?;
+            write!(self.0, "{}", letter.escape_default())?;
+            rest = &rest[at + letter.len_utf8()..];
+        }
+        self.0.write_str(rest)
+    }
+}
+
+/// Control characters, C1 ones included, the line and paragraph separators, and the marks that change the direction.
+fn is_harmful(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_form_and_cannot_be_forged() {
+        let mut line = Line::new();
+        line.compose(Level::Info, &"hello\n2026-11-21 01:38:47 [INFO] forged");
+        assert_eq!(line.text(), "hello\\n2026-11-21 01:38:47 [INFO] forged");
+        let whole = String::from_utf8(line.bytes().to_vec()).unwrap();
+        let shape: String = whole.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
+        assert_eq!(shape, "0000-00-00 00:00:00 [INFO] hello\\n0000-00-00 00:00:00 [INFO] forged\n");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_letters() {
+        let mut line = Line::new();
+        for text in ["x".repeat(100_000), "ü".repeat(3_000), "\n".repeat(5_000)] {
+            line.compose(Level::Warn, &text);
+            assert!(line.bytes().len() <= LONGEST && line.bytes().len() > LONGEST - 8, "{}", line.bytes().len());
+            assert!(line.text().ends_with("..."));
+            assert_eq!(line.bytes.capacity(), LONGEST);
+        }
+        line.compose(Level::Warn, &"short");
+        assert_eq!(line.text(), "short");
+    }
+
+    fn escaped(text: &str) -> String {
+        let mut out = String::new();
+        Escape(&mut out).write_str(text).unwrap();
+        out
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(escaped("a\nb\r\t\u{1b}[31m\0\u{7f}"), r"a\nb\r\t\u{1b}[31m\u{0}\u{7f}");
+        assert_eq!(escaped("\u{85}\u{9b}1m\u{2028}\u{202e}x"), r"\u{85}\u{9b}1m\u{2028}\u{202e}x");
+    }
+
+    #[test]
+    fn other_text_is_left_alone() {
+        for text in ["", "plain", "Grüße, 世界 \\n \"quoted\""] {
+            assert_eq!(escaped(text), text);
+        }
+    }
+}

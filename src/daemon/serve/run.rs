@@ -1,0 +1,182 @@
+//! `serve` itself: makes the server from the settings, runs it, and cleans up after it.
+//!
+//! The order of the steps matters. What can be refused comes before anything that has an effect; the process forks
+//! before it has threads; files and sockets are made before the process gives up the rights to make them.
+
+use std::ffi::OsString;
+
+use lexopt::Parser;
+use log::LevelFilter;
+use nix::sys::signal::Signal;
+
+use super::notify::Notify;
+use super::pid_file::PidFile;
+use super::services::Services;
+use super::settings::{Protocol, Settings, Socket};
+use super::{activation, background, console, options};
+use crate::builtin::MulticastLog;
+use crate::daemon::action::{Action, Failure, print, printing};
+use crate::daemon::logging;
+use crate::datagram::Group;
+use crate::error::Error;
+use crate::log::{error, info, warn};
+use crate::server::activation::Socket as Inherited;
+use crate::server::{Builder, Server};
+
+/// Reads the words after `serve`.
+pub(crate) fn parse(
+    parser: Parser,
+    services: Services,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Action, lexopt::Error> {
+    Ok(match options::read(parser, &services, variable)? {
+        Some(settings) => Box::new(|| run(settings, services)),
+        None => printing(options::help(&services)),
+    })
+}
+
+fn run(mut settings: Settings, mut services: Services) -> Result<(), Failure> {
+    // These variables name a process by its id, so they are read before this one forks.
+    let inherited = activation::take(&services)?;
+    let notify = Notify::from_environment(settings.notify_fd).map_err(Failure::Usage)?;
+    check_console(&settings)?;
+    if settings.daemon {
+        settings.make_paths_absolute().map_err(Failure::Run)?;
+    }
+    if settings.sockets.is_empty() && inherited.is_empty() {
+        settings.sockets.extend(services.default_socket());
+    }
+    let builder = with_sockets(Builder::new(), inherited, &settings, &mut services)?;
+    let builder = with_settings(builder, &settings);
+    if settings.check {
+        return print(&format!("{}\n", builder.budget()?));
+    }
+    let builder = notify.attach(builder)?;
+    start_logging(&settings)?;
+    let builder = detached(builder, &settings)?;
+    match with_signals(builder).and_then(Builder::build) {
+        // A signal to stop came before any client was served, so the server has stopped as it was asked to. With
+        // --daemon, the process that waits for the server must hear that there is none.
+        Err(stopped @ Error::Stopped { .. }) if !settings.daemon => {
+            info!("Server stopped. {stopped}");
+            Ok(())
+        }
+        server => serve(server?, &settings),
+    }
+}
+
+/// Refuses what is not possible together with `--console`.
+fn check_console(settings: &Settings) -> Result<(), Failure> {
+    let text = match settings.console {
+        true if settings.daemon => "--console waits for Enter, and --daemon leaves the console; choose one of them",
+        true if settings.fork => {
+            "--console waits in a thread, and --fork allows none; stop the server by a signal or --control"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::Usage(text.into()))
+}
+
+/// Adds the sockets and their services: first those that the supervisor has passed, then those of the options.
+fn with_sockets(
+    mut builder: Builder,
+    inherited: Vec<(&'static str, Inherited)>,
+    settings: &Settings,
+    services: &mut Services,
+) -> Result<Builder, Failure> {
+    for (name, socket) in inherited {
+        builder = match socket {
+            Inherited::Tcp(listener) => services.attach(Protocol::Tcp, name, settings, builder)?.listener(listener),
+            Inherited::Udp(socket) => services.attach(Protocol::Udp, name, settings, builder)?.socket(socket),
+        };
+    }
+    for socket in &settings.sockets {
+        let next = match *socket {
+            Socket::Service { protocol, name, address } => {
+                let builder = services.attach(protocol, name, settings, builder)?;
+                match protocol {
+                    Protocol::Tcp => builder.listen(address),
+                    Protocol::Udp => builder.bind(address),
+                }
+            }
+            Socket::Multicast(address) => Group::new(address, settings.interface.clone())
+                .map(|group| builder.datagram(MulticastLog).name("multicast").join(group)),
+        };
+        builder = next.map_err(|error| Failure::Run(error.to_string()))?;
+    }
+    Ok(builder)
+}
+
+fn with_settings(builder: Builder, settings: &Settings) -> Builder {
+    let mut builder = builder.limits(settings.limits.clone()).bind_retry(settings.bind_retry);
+    if settings.freebind {
+        builder = builder.freebind();
+    }
+    if let Some(path) = &settings.control {
+        builder = builder.control(path);
+    }
+    if settings.fork { builder.forking(settings.max_children) } else { builder }
+}
+
+fn start_logging(settings: &Settings) -> Result<(), Failure> {
+    let logging = &settings.logging;
+    match &settings.user {
+        Some(user) => {
+            logging.file.as_deref().inspect(|path| user.create_file(path));
+            user.with_file_rights(|| logging::start(logging))?;
+        }
+        None => logging::start(logging)?,
+    }
+    let only_console = !logging.syslog && logging.file.is_none() && logging.level != LevelFilter::Off;
+    if settings.daemon && only_console {
+        warn!("Nothing will be logged, --daemon leaves the console; add --syslog or --log-file PATH");
+    }
+    Ok(())
+}
+
+/// With `--daemon`, goes on in the background. The process that was started exits once the server is ready and not
+/// before, because what can still fail, such as the start of the workers, is for that process to report.
+fn detached(builder: Builder, settings: &Settings) -> Result<Builder, Failure> {
+    if !settings.daemon {
+        return Ok(builder);
+    }
+    let background = background::detach()?;
+    Ok(builder.on_ready(move || background.ready()))
+}
+
+fn with_signals(builder: Builder) -> Result<Builder, Error> {
+    builder
+        .handle_signals()
+        .on_signal(Signal::SIGUSR2 as i32, logging::reopen)?
+        // By default the kernel ends a process whose log file reaches `ulimit -f`. With the signal handled, the write
+        // fails instead.
+        .on_signal(Signal::SIGXFSZ as i32, || {})
+}
+
+fn serve(server: Server, settings: &Settings) -> Result<(), Failure> {
+    // Removed when this function returns, whichever way it does.
+    let _pid_file = settings.pid_file.as_deref().map(PidFile::write).transpose()?;
+    if let Some(user) = &settings.user {
+        if let Some(path) = &settings.control {
+            user.own_socket(path)?;
+        }
+        user.become_user()?;
+    }
+    if settings.daemon {
+        // An error that ends the server before it is ready is still shown on the console, but no line of the log.
+        logging::leave_console();
+    }
+    if settings.console {
+        console::watch(server.handle())?;
+    }
+    let report = server.run().inspect_err(|error| {
+        if settings.daemon {
+            error!("{error}");
+        }
+    })?;
+    info!("Server stopped. {report}");
+    if settings.console {
+        console::show("Exiting now.");
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! The services of the program, by name: the only list there is.
+//!
+//! The program fills it. The help, the errors for unknown names, the names of inherited sockets and the default
+//! socket are made from it. A service is made when a socket of its name is added to the server.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::settings::{Protocol, Settings, Socket};
+use crate::daemon::action::Failure;
+use crate::error::Error;
+use crate::server::Builder;
+
+/// Adds a service to a server.
+pub(crate) type Add = Box<dyn FnMut(&Settings, Builder) -> Result<Builder, Error>>;
+
+#[derive(Default)]
+pub(crate) struct Services {
+    entries: Vec<Entry>,
+    /// The TCP service that was added to the server last: more sockets of it need no second copy.
+    last_tcp: &'static str,
+}
+
+struct Entry {
+    protocol: Protocol,
+    name: &'static str,
+    add: Add,
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.entries.iter().map(|entry| (entry.protocol, entry.name))).finish()
+    }
+}
+
+impl Services {
+    /// What unit tests and the fuzzer serve.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn sample() -> Services {
+        let mut services = Services::default();
+        for (protocol, name) in [(Protocol::Tcp, "echo"), (Protocol::Tcp, "upper-lines"), (Protocol::Udp, "time")] {
+            services.add(protocol, name, Box::new(|_, builder| Ok(builder)));
+        }
+        services
+    }
+
+    pub(crate) fn add(&mut self, protocol: Protocol, name: &'static str, add: Add) {
+        self.entries.push(Entry { protocol, name, add });
+    }
+
+    fn of(&self, protocol: Protocol) -> impl Iterator<Item = &'static str> {
+        self.entries.iter().filter(move |entry| entry.protocol == protocol).map(|entry| entry.name)
+    }
+
+    /// The service of this name, if there is one.
+    pub(crate) fn find(&self, protocol: Protocol, name: &str) -> Option<&'static str> {
+        self.of(protocol).find(|known| *known == name)
+    }
+
+    /// A name to show in an example.
+    pub(crate) fn first(&self, protocol: Protocol) -> &'static str {
+        self.of(protocol).next().unwrap_or("SERVICE")
+    }
+
+    /// All names, as a help text or an error lists them.
+    pub(crate) fn names(&self, protocol: Protocol) -> String {
+        self.of(protocol).collect::<Vec<_>>().join(", ")
+    }
+
+    /// A value of `--tcp` or `--udp` that would be right.
+    pub(crate) fn example(&self, protocol: Protocol) -> String {
+        format!("{}={}", self.first(protocol), default_address(protocol))
+    }
+
+    /// The socket to serve when the command line and the supervisor name none.
+    pub(crate) fn default_socket(&self) -> Option<Socket> {
+        let protocol = Protocol::Tcp;
+        let name = self.of(protocol).next()?;
+        Some(Socket::Service { protocol, name, address: default_address(protocol) })
+    }
+
+    /// Reads `SERVICE=ADDRESS`.
+    pub(crate) fn socket(&self, protocol: Protocol, text: &str) -> Result<Socket, String> {
+        let form = || format!("expected SERVICE=ADDRESS, as in {}", self.example(protocol));
+        let (name, address) = text.split_once('=').ok_or_else(form)?;
+        let name = self.find(protocol, name).ok_or_else(|| self.unknown(protocol, name))?;
+        let address = address.parse().map_err(|_| format!("{address:?} is not an address with a port; {}", form()))?;
+        Ok(Socket::Service { protocol, name, address })
+    }
+
+    fn unknown(&self, protocol: Protocol, name: &str) -> String {
+        format!("unknown service {name:?}; choose {}", self.names(protocol))
+    }
+
+    /// Adds a service to the server. The socket that the caller adds next is a socket of that service.
+    ///
+    /// # Errors
+    /// What the service says, such as a limit of it that is out of range.
+    pub(crate) fn attach(
+        &mut self,
+        protocol: Protocol,
+        name: &'static str,
+        settings: &Settings,
+        builder: Builder,
+    ) -> Result<Builder, Failure> {
+        if protocol == Protocol::Tcp && std::mem::replace(&mut self.last_tcp, name) == name {
+            return Ok(builder);
+        }
+        match self.entries.iter_mut().find(|entry| entry.protocol == protocol && entry.name == name) {
+            Some(entry) => Ok((entry.add)(settings, builder)?.name(name)),
+            None => Err(Failure::Usage(self.unknown(protocol, name))),
+        }
+    }
+}
+
+fn default_address(protocol: Protocol) -> SocketAddr {
+    let port = if protocol == Protocol::Tcp { 9999 } else { 5006 };
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_tcp_service_is_the_default() {
+        assert_eq!(Services::default().default_socket(), None);
+        let services = Services::sample();
+        assert_eq!(services.default_socket(), services.socket(Protocol::Tcp, "echo=127.0.0.1:9999").ok());
+    }
+}
