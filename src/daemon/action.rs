@@ -1,7 +1,7 @@
-//! What reading a command's words comes to, and how a command fails.
+//! What a command does once its words have been read, and how a command fails.
 //!
-//! A command reads its words into an [`Action`], which the program runs. A [`Failure`] carries the text for standard
-//! error and stands for the exit code. Nothing here ends the process.
+//! A command reads its words into an [`Action`], and the program runs the action. A [`Failure`] carries the text for
+//! standard error, and its variant decides the exit code. Nothing here ends the process.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use crate::error::Error;
 /// What a command will do, once its words have been read.
 pub(crate) type Action = Box<dyn FnOnce() -> Result<(), Failure>>;
 
-/// Why the program ends without having done what it was asked to.
+/// Why the program ends without having done what the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The command line is wrong: exit code 2.
@@ -47,8 +47,8 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     written.map_err(|error| Failure::Run(format!("cannot write to standard output: {error}")))
 }
 
-/// Writes why the program fails to standard error. A closed standard error must not turn a failure into a panic, so
-/// an error of the write is dropped.
-pub(crate) fn complain(text: &str) {
+/// Writes why the program fails to standard error, and ignores what the write returns: a closed standard error must not
+/// turn a failure into a panic.
+pub(crate) fn print_error(text: &str) {
     let _ = io::stderr().write_all(format!("lastorders: {text}\n").as_bytes());
 }

@@ -1,7 +1,7 @@
 //! `lastorders client`: sends a message at intervals until the server says that it closes.
 //!
-//! What the server sends is logged. The notice ends the client well; a connection that is lost before it is a
-//! failure.
+//! The client logs what the server sends. The command succeeds when the server's notice arrives, or when the
+//! client has sent its last message, and fails when the connection ends before that.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -22,11 +22,11 @@ struct Client {
     count: u64,
 }
 
-/// Why the client receives no longer.
+/// What ends a wait for the server.
 enum Received {
     Notice,
     End,
-    /// It is time to send again.
+    /// The time to send the next message has come.
     Timeout,
 }
 
@@ -70,17 +70,17 @@ impl Client {
     fn run(self) -> Result<(), Failure> {
         logging::start(&Logging::default())?;
         let address = &self.address;
-        let lost = |step: &str, error: io::Error| Failure::Run(format!("{step} {address}: {error}"));
+        let failed = |step: &str, error: io::Error| Failure::Run(format!("{step} {address}: {error}"));
         let mut stream = TcpStream::connect(address).map_err(|error| match error.kind() {
             ErrorKind::InvalidInput => {
                 Failure::Usage(format!("{address:?}: expected ADDRESS:PORT, as in 127.0.0.1:9999"))
             }
-            _ => lost("cannot connect to", error),
+            _ => failed("cannot connect to", error),
         })?;
         for _ in 0..self.count {
-            stream.write_all(self.message.as_bytes()).map_err(|error| lost("cannot send to", error))?;
+            stream.write_all(self.message.as_bytes()).map_err(|error| failed("cannot send to", error))?;
             let next = Instant::now() + self.every;
-            match receive(&mut stream, next).map_err(|error| lost("cannot receive from", error))? {
+            match receive(&mut stream, next).map_err(|error| failed("cannot receive from", error))? {
                 Received::Notice => {
                     info!("Closing connection...");
                     return Ok(());
@@ -93,7 +93,7 @@ impl Client {
     }
 }
 
-/// Logs what the server sends until a time, its notice or its end.
+/// Logs what the server sends, until the server's notice, the end of the connection, or the time `until`.
 fn receive(stream: &mut TcpStream, until: Instant) -> io::Result<Received> {
     let mut bytes = [0; 4096];
     loop {

@@ -1,7 +1,7 @@
 //! `lastorders control`: one request to a running server's control socket, and its answer.
 //!
-//! In come the socket's path and the request, `status` or `stop`. The answer goes to standard output as the server
-//! wrote it; a refusal of the server is a failure.
+//! In come the socket's path and the request, `status` or `stop`. The command prints the answer as the server wrote it,
+//! and fails when the server refuses the request.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use super::action::{Action, Failure, print, printing};
 use super::values::{path, seconds, text, unexpected, value};
 use crate::sys::Seconds;
 
-/// How long the server may take to answer. It answers at once unless it is stopped, in a debugger for example.
+/// How long the server may take to answer. A server answers at once, unless a debugger has stopped it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 const USAGE: &str = "\

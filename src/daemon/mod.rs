@@ -1,9 +1,9 @@
-//! The whole daemon around a program's services: commands, options, logging, privileges, and news to a supervisor.
+//! The whole daemon around a program's services: commands, options, logging, privileges, supervision.
 //!
 //! In comes a [`Daemon`] with the services that the program offers; out goes the exit code. Read [`Daemon`] first,
 //! which is the list of the commands, then `serve`, then `client`, `control` and `send`. Every command reads its own
 //! options. What the commands share lies below them: `values` reads words and values, `action` says how a command
-//! succeeds or fails, `logging` has the sinks of the log, and `log` the macros that write to it.
+//! succeeds or fails, and `logging` has the sinks of the log.
 
 mod action;
 mod client;

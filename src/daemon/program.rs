@@ -1,14 +1,14 @@
 //! The program: the services that it offers, and the list of its commands.
 //!
-//! In come the arguments, and out goes the exit code. The first word chooses the command, which reads the rest by
-//! itself; whatever is wrong with a command line is reported here, with the way to that command's help.
+//! In come the arguments, and out goes the exit code. The first word chooses the command, and the command reads the
+//! other words. When a command line is wrong, this module reports the error, and names the command's help.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use lexopt::{Arg, Parser};
 
-use super::action::{Action, Failure, complain, printing};
+use super::action::{Action, Failure, print_error, printing};
 use super::serve::{Protocol, Services, Settings};
 use super::values::shown;
 use super::{client, control, send, serve};
@@ -48,15 +48,15 @@ impl Daemon {
         Daemon::default()
     }
 
-    /// Adds a TCP service, as `--tcp NAME=ADDR` names it. `make` is called when a socket of that name is added to
-    /// the server; sockets of one name in a row share what it returns.
+    /// Adds a TCP service, as `--tcp NAME=ADDR` names it. The daemon calls `make` when it adds a socket of that name to
+    /// the server; sockets of one name in a row share the service that `make` returns.
     pub fn tcp<S: Service>(self, name: &'static str, make: impl Fn() -> S + 'static) -> Daemon {
         self.tcp_with(name, move |_, builder| Ok(builder.service(make())))
     }
 
     /// Adds a TCP service that `add` adds to the server's [`Builder`], with the settings of the command line at
-    /// hand. Besides [`Builder::service`] it may call [`Builder::memory`]. It is called as often as `make` of
-    /// [`tcp`](Daemon::tcp) is.
+    /// hand. Besides [`Builder::service`], `add` may call [`Builder::memory`]. The daemon calls `add` when it would
+    /// call `make` of [`tcp`](Daemon::tcp).
     pub fn tcp_with(
         mut self,
         name: &'static str,
@@ -66,15 +66,17 @@ impl Daemon {
         self
     }
 
-    /// Adds a UDP service, as `--udp NAME=ADDR` names it. `make` is called for each socket.
+    /// Adds a UDP service, as `--udp NAME=ADDR` names it. The daemon calls `make` for each socket.
     pub fn udp<D: Datagram>(mut self, name: &'static str, make: impl Fn() -> D + 'static) -> Daemon {
         self.services.add(Protocol::Udp, name, Box::new(move |_, builder| Ok(builder.datagram(make()))));
         self
     }
 
-    /// Does what the command line asks for: call this from `main`, before the process has a second thread. Returns
-    /// when the command is done, which for `serve` is the end of the shutdown: 0 when it succeeded, 1 when it could
-    /// not start or run, 2 when the command line is wrong. The reason is then on standard error.
+    /// Does what the command line asks for. Call this from `main`, before the process has a second thread. The call
+    /// returns when the command has ended, which for `serve` is the end of the shutdown.
+    ///
+    /// The exit code is 0 when the command succeeded, 1 when the command could not start or run, and 2 when the
+    /// command line is wrong. With 1 and 2 the reason is on standard error.
     pub fn main(self) -> ExitCode {
         let action = parse(self.services, std::env::args_os(), |name| std::env::var_os(name));
         let (text, code) = match action.and_then(|action| action()) {
@@ -82,7 +84,7 @@ impl Daemon {
             Err(Failure::Usage(text)) => (text, 2),
             Err(Failure::Run(text)) => (text, 1),
         };
-        complain(&text);
+        print_error(&text);
         ExitCode::from(code)
     }
 }

@@ -1,7 +1,7 @@
 //! `lastorders send`: one datagram to a multicast group.
 //!
-//! In come the group, the message, and how far it goes. UDP acknowledges nothing, so success means that the kernel
-//! took the datagram, and no more.
+//! In come the group, the message, and how many networks the message may cross. No receiver acknowledges a datagram, so
+//! success means only that the kernel took the message.
 
 use lexopt::{Arg, Parser};
 

@@ -1,7 +1,7 @@
 //! The words of a command line: from text to a value, or to an error that says what would be right.
 //!
-//! Nothing here knows an option or a command. An error of a reader has no name in it; [`value`] puts the option and
-//! the text before it.
+//! Nothing here knows an option or a command. A reader's error says only what would be right; [`value`] puts the option
+//! and the text before that error.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

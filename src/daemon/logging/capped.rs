@@ -1,8 +1,9 @@
 //! A file that lines are appended to, never longer than its cap, with one old file kept.
 //!
-//! In come whole lines, one write(2) each. Nothing is rewritten and nothing synced, because flash wears with both.
-//! The size of the file is read before each line, so that other processes may write, empty, move or delete the file.
-//! A path that is no regular file, such as `/dev/console` or a pipe, is written to without waiting and without a cap.
+//! In come whole lines, one write(2) each. This module never rewrites and never syncs the file, because both wear out
+//! flash memory. Before each line this module reads the file's size, so other processes may write, empty, move or
+//! delete the file. A path that is no regular file, such as `/dev/console` or a pipe, has no cap, and a write to such a
+//! path never waits.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -19,7 +20,7 @@ pub(crate) struct Capped {
     path: PathBuf,
     cap: u64,
     file: File,
-    /// The file ends within a line, so the next line begins with a newline.
+    /// The file ends within a line, so a newline goes before the next line.
     torn: bool,
 }
 
@@ -34,13 +35,13 @@ impl Capped {
         let held = file.metadata()?;
         let mut last = [b'\n'];
         if held.is_file() && held.len() > 0 {
-            // The user may be allowed to write the file but not to read it. That is no reason to fail.
+            // A user that may write the file, but not read it, still gets a log.
             let _ = File::open(&path).and_then(|file| file.read_at(&mut last, held.len() - 1));
         }
         Ok(Capped { path, cap, file, torn: last != *b"\n" })
     }
 
-    /// Opens the file again under its name. The old one stays open if that fails.
+    /// Opens the file again under its name. When that fails, the old file stays open.
     pub(crate) fn reopen(&mut self) -> io::Result<()> {
         *self = Capped::open(&self.path, self.cap)?;
         Ok(())
@@ -70,7 +71,7 @@ impl Capped {
         while !rest.is_empty() {
             match self.file.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                // The last free block of a disk takes a part of the line. Writing the rest then fails, and says why.
+                // A disk that is almost full takes a part of the line. The next write then fails with the reason.
                 Ok(count) => rest = &rest[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -82,14 +83,14 @@ impl Capped {
         Ok(())
     }
 
-    /// Rotates the file if so many more bytes would exceed the cap.
+    /// Rotates the file when `bytes` more would exceed the cap.
     fn make_room(&mut self, bytes: u64) -> io::Result<()> {
         let held = self.file.metadata()?;
         if !held.is_file() {
             return Ok(());
         }
         if held.nlink() == 0 {
-            // The file was deleted. Lines written to it would be lost, and take up flash all the same.
+            // Another process has deleted the file. Its lines would be lost, and take up flash all the same.
             return self.reopen();
         }
         if held.len() + bytes <= self.cap {
@@ -102,14 +103,14 @@ impl Capped {
             Err(error) => return Err(error),
             Ok(_) => {}
         }
-        // The path may be a symbolic link: the file that it leads to is full, and its old copy belongs beside it.
+        // The path may be a symbolic link. The rename must move the full file, and not the link.
         let path = fs::canonicalize(&self.path)?;
         let mut old = path.clone().into_os_string();
         old.push(".1");
         match fs::rename(&path, &old) {
             Ok(()) => self.reopen(),
             // The directory may belong to another user. The cap matters more than the old lines, because a full flash
-            // stops more than the log.
+            // stops other programs too.
             Err(error) => {
                 self.file.set_len(0)?;
                 self.torn = false;

@@ -15,8 +15,8 @@ use simple_logger::SimpleLogger;
 
 use super::outage::{Outage, Part};
 
-/// Milliseconds that the console may take to make room for a line. After that the console counts as broken, and no
-/// line waits for it until it has taken one.
+/// Milliseconds that the console may take to make room for a line. After that the console counts as broken, and lines
+/// do not wait until the console has taken one again.
 const TIMEOUT: u16 = 100;
 
 thread_local! {

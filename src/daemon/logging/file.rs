@@ -1,6 +1,7 @@
 //! The log file as a sink: a [`Capped`] file that may fail and come back.
 //!
-//! In come lines; out goes an error once, when an outage begins. The errors of opening say what would be right.
+//! In come lines; out goes an error when an outage begins, and none for the later lines of that outage. The errors of
+//! opening say what would be right.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -29,7 +30,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 }
 
 pub(crate) struct LogFile {
-    /// The path as the option had it, for errors.
+    /// The path as the option gave it, for errors.
     name: String,
     file: Capped,
     outage: Outage,
@@ -46,7 +47,7 @@ impl LogFile {
         }
     }
 
-    /// Opens the file again under its name. The old one stays open if that fails.
+    /// Opens the file again under its name. When that fails, the old file stays open.
     pub(crate) fn reopen(&mut self) -> Result<(), String> {
         self.outage.retry_now();
         self.file.reopen().map_err(|error| format!("cannot open log file {} again: {error}", self.name))

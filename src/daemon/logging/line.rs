@@ -1,8 +1,8 @@
 //! One log line, composed once for every sink.
 //!
 //! In come the level and the text of a record, out go the bytes of a line: stamped with the local time, escaped, and
-//! cut to a length. Composing allocates nothing. Texts of clients end up in log lines: a newline would let a client
-//! write lines of its own, and an escape sequence would reach the terminal of the log's reader.
+//! cut to a length. Composing allocates nothing. Log lines contain texts of clients: with a newline in such a text a
+//! client could forge a line, and with an escape sequence it could control the terminal that shows the log.
 
 use std::fmt::{self, Write};
 
@@ -10,7 +10,7 @@ use log::Level;
 
 use crate::sys::localtime;
 
-/// Bytes of the longest line. With the console's prefix, a line still fits into one atomic write to a pipe (`PIPE_BUF`).
+/// Bytes of the longest line. With the console's prefix, such a line fits into one atomic write to a pipe (`PIPE_BUF`).
 const LONGEST: usize = 4_000;
 /// The end of a line that was cut.
 const CUT: &str = "...";
@@ -31,11 +31,11 @@ impl Line {
     /// Composes a line with the present time.
     pub(crate) fn compose(&mut self, level: Level, text: &impl fmt::Display) {
         self.bytes.clear();
-        let mut room = Room { bytes: &mut self.bytes, left: LONGEST - CUT.len() - 1 };
-        let _ = write!(room, "{:.0} [{level}] ", localtime::now());
-        self.text = room.bytes.len();
+        let mut bounded = Bounded { bytes: &mut self.bytes, left: LONGEST - CUT.len() - 1 };
+        let _ = write!(bounded, "{:.0} [{level}] ", localtime::now());
+        self.text = bounded.bytes.len();
         // An error means that the text was too long, or that a value in it cannot be shown.
-        if write!(Escape(&mut room), "{text}").is_err() {
+        if write!(Escape(&mut bounded), "{text}").is_err() {
             self.bytes.push_str(CUT);
         }
         self.bytes.push('\n');
@@ -58,13 +58,13 @@ pub(crate) fn cut(text: &str, bytes: usize) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
-/// Takes as much text as there is room for, and fails when there was more.
-struct Room<'a> {
+/// Takes the first `left` bytes of the text, and fails when there are more.
+struct Bounded<'a> {
     bytes: &'a mut String,
     left: usize,
 }
 
-impl Write for Room<'_> {
+impl Write for Bounded<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let taken = cut(text, self.left);
         self.bytes.push_str(taken);

@@ -1,11 +1,12 @@
-//! What a sink does while it cannot be written to: it counts the lines, tries again now and then, and tells the count.
+//! The outage of a sink: counts the lines that the sink did not take, tries again every second, and reports the count.
 //!
 //! In comes a function that writes to the sink; this module decides when to call it. Time is an argument, so the
 //! decision is tested without a clock and without a sink.
 
 use std::time::{Duration, Instant};
 
-/// How long a sink that failed is left alone. To try for every line would cost a system call each on a full disk.
+/// Time between two attempts to write to a sink that failed. On a full disk an attempt for each line would cost a
+/// system call each.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What the sink is to write.
@@ -21,11 +22,13 @@ pub(crate) enum Part {
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
     lost: u64,
+    /// The time of the next attempt, after one that failed.
     again: Option<Instant>,
 }
 
 impl Outage {
-    /// Writes a line with `write`, unless the sink failed a moment ago. Returns the error that began an outage.
+    /// Writes a line with `sink`, unless the last attempt failed less than [`RETRY`] ago. Returns the error that began
+    /// an outage.
     pub(crate) fn write<E>(&mut self, now: Instant, mut sink: impl FnMut(Part) -> Result<(), E>) -> Option<E> {
         if self.again.is_some_and(|again| now < again) {
             self.lost += 1;
@@ -49,7 +52,7 @@ impl Outage {
         self.again.is_some()
     }
 
-    /// Tries again with the next line, because the sink is a new one.
+    /// Ends the wait for the next attempt: the caller has opened the sink again.
     pub(crate) fn retry_now(&mut self) {
         self.again = None;
     }
@@ -60,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lost_lines_are_counted_and_the_count_is_told() {
+    fn lost_lines_are_counted_and_the_count_is_reported() {
         let (start, mut outage, mut written) = (Instant::now(), Outage::default(), vec![]);
         let mut at = |millis, works| {
             let before = written.len();
@@ -74,7 +77,7 @@ mod tests {
         assert_eq!(at(1, false), (Some("full"), vec![Part::Line]));
         assert_eq!(at(2, true), (None, vec![]), "not tried for every line");
         assert_eq!(at(1_000, true), (None, vec![]));
-        assert_eq!(at(1_001, false), (None, vec![Part::Lost(3)]), "told once");
+        assert_eq!(at(1_001, false), (None, vec![Part::Lost(3)]), "reported once");
         assert_eq!(at(2_001, true), (None, vec![Part::Lost(4), Part::Line]));
         assert_eq!(at(2_002, true), (None, vec![Part::Line]));
         assert_eq!(at(2_003, false), (Some("full"), vec![Part::Line]));

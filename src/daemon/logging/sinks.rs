@@ -1,7 +1,7 @@
 //! The logger: makes a line of each record and hands it to every sink.
 //!
 //! In come records from any thread, one at a time behind a lock. A sink that fails must not end the server, so what
-//! goes wrong with the log file is shown on the other sinks.
+//! goes wrong with the log file appears on the other sinks.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -49,7 +49,7 @@ struct Sinks {
 /// # Errors
 /// When the log file or the system log cannot be opened.
 pub(crate) fn start(logging: &Logging) -> Result<(), Failure> {
-    // Reads the time zone now: its file may be out of reach when the first line comes.
+    // Reads the time zone now: after a change of the user, the process may not be able to read the zone's file.
     localtime::now();
     let file = logging.file.as_deref().map(|path| LogFile::open(path, logging.size));
     let file = file.transpose().map_err(Failure::Run)?;
@@ -65,7 +65,7 @@ pub(crate) fn start(logging: &Logging) -> Result<(), Failure> {
 /// Opens the log file again under its name, after an administrator has moved it away.
 pub(crate) fn reopen() {
     let Some(logger) = LOGGER.get() else { return };
-    // The lock must be free again when the outcome is logged.
+    // The log lines below take the lock again, so this statement must release it.
     let outcome = logger.lock().file.as_mut().map(LogFile::reopen);
     match outcome {
         None => info!("No log file to open again"),
@@ -74,7 +74,7 @@ pub(crate) fn reopen() {
     }
 }
 
-/// Logs to the console no more.
+/// Stops logging to the console.
 pub(crate) fn leave_console() {
     if let Some(logger) = LOGGER.get() {
         logger.lock().console = None;

@@ -9,10 +9,10 @@ use super::settings::Protocol;
 use crate::daemon::action::Failure;
 use crate::server::activation::{Socket, sockets};
 
-/// Takes the sockets that were passed to this process, each with the service that its name stands for.
+/// Takes the sockets that the supervisor has passed to this process, each with the service that its name stands for.
 ///
 /// # Errors
-/// When the variables are garbled, or a socket is not one that can be served.
+/// When a variable has a wrong form, a socket is not of the kind that its service needs, or no service has its name.
 pub(crate) fn take(services: &Services) -> Result<Vec<(&'static str, Socket)>, Failure> {
     let named = sockets()?.into_iter().map(|inherited| match service(services, &inherited.name, &inherited.socket) {
         Ok(name) => Ok((name, inherited.socket)),

@@ -21,7 +21,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, pipe2, setsid};
 
-use crate::daemon::action::{Failure, complain};
+use crate::daemon::action::{Failure, print_error};
 use crate::log::error;
 use crate::sys::fork;
 
@@ -33,8 +33,8 @@ pub(crate) struct Background {
     null: File,
 }
 
-/// Goes on in a new process in the background, in the directory `/`. The calling process does not return from
-/// here: it exits with 0 once the server is [`ready`](Background::ready), else with the server's exit code.
+/// Continues in a new process in the background, in the directory `/`. The calling process never returns from this
+/// function: it exits with 0 once the server is [`ready`](Background::ready), else with the server's exit code.
 ///
 /// # Errors
 /// When a process or a pipe cannot be made.
@@ -49,16 +49,16 @@ fn try_detach() -> io::Result<Background> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let first = getpid();
     if let Some(leader) = fork()? {
-        process::exit(end_of(leader));
+        process::exit(wait_for_exit(leader));
     }
-    depend_on(first)?;
+    end_with(first)?;
     let leader = setsid()?;
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     if let Some(server) = fork()? {
         drop(writer);
-        process::exit(follow(reader, server));
+        process::exit(wait_until_ready(reader, server));
     }
-    depend_on(leader)?;
+    end_with(leader)?;
     drop(reader);
     chdir("/")?;
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
@@ -67,46 +67,46 @@ fn try_detach() -> io::Result<Background> {
 
 /// Makes the kernel kill this process when `parent` ends: an init script that gives up waiting, and kills what it has
 /// started, does not want the server any more. SIGKILL, because the server may not handle SIGTERM yet.
-fn depend_on(parent: Pid) -> io::Result<()> {
+fn end_with(parent: Pid) -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
     // The parent may have ended before the call above.
     if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
 }
 
 /// Waits until the server is ready, or has ended. Returns the exit code.
-fn follow(ready: OwnedFd, server: u32) -> i32 {
+fn wait_until_ready(ready: OwnedFd, server: u32) -> i32 {
     match File::from(ready).read(&mut [0]) {
         Ok(1) => 0,
-        _ => match end_of(server) {
-            0 => fail("the server ended before it was ready"),
+        _ => match wait_for_exit(server) {
+            0 => report("the server ended before it was ready"),
             code => code,
         },
     }
 }
 
 /// Waits for a process to end. Returns its exit code, or 1 after reporting what ended it.
-fn end_of(process: u32) -> i32 {
+fn wait_for_exit(process: u32) -> i32 {
     loop {
         match waitpid(Pid::from_raw(process.cast_signed()), None) {
             Ok(WaitStatus::Exited(_, code)) => return code,
             Ok(WaitStatus::Signaled(_, signal, _)) => {
-                return fail(&format!("{signal} ended the server before it was ready"));
+                return report(&format!("{signal} ended the server before it was ready"));
             }
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return fail(&format!("cannot wait for the server: {error}")),
+            Err(error) => return report(&format!("cannot wait for the server: {error}")),
         }
     }
 }
 
 /// Reports why there is no server, and returns the exit code for that.
-fn fail(text: &str) -> i32 {
-    complain(text);
+fn report(text: &str) -> i32 {
+    print_error(text);
     1
 }
 
 impl Background {
-    /// Lets go of the console, and notifies the leader that clients can connect. If the leader is gone, nothing waits
-    /// for the server any more, and it stops.
+    /// Releases the console, and notifies the leader that clients can connect. If the leader is gone, no process waits
+    /// for the server any more, and the server stops.
     pub(crate) fn ready(self) {
         if let Err(error) = self.notify() {
             error!("Cannot tell that the server is ready: {error}");

@@ -1,7 +1,7 @@
 //! `--console`: Enter, or the end of standard input, stops the server.
 //!
-//! A thread of its own reads standard input, and starts the shutdown. The process does not wait for this thread when
-//! it ends. What the person at the console reads goes to standard output.
+//! A thread of its own reads standard input, and starts the shutdown. The process does not wait for that thread at its
+//! own end. Messages to the user go to standard output.
 
 use std::io::{self, BufRead, Write};
 use std::thread;

@@ -21,12 +21,12 @@ use crate::log::warn;
 use crate::server::Builder;
 use crate::server::activation::descriptor;
 
-/// How long a supervisor that does not read may hold up the accept loop, which sends the notifications.
+/// How long the accept loop, which sends the notifications, waits for a supervisor that does not read.
 const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The notifications that the supervisor wants.
 #[derive(Debug)]
-pub(crate) struct Notify {
+pub(crate) struct Notifications {
     socket: Option<SocketAddr>,
     /// The supervisor restarts a server that sends no ping for this long.
     watchdog: Option<Duration>,
@@ -34,17 +34,17 @@ pub(crate) struct Notify {
     fd: Option<i32>,
 }
 
-impl Notify {
-    /// Reads what the supervisor has put into the environment. `fd` is the descriptor of the option.
+impl Notifications {
+    /// Reads the variables that the supervisor has set. `fd` is the descriptor of the option.
     ///
     /// # Errors
-    /// When a variable is not what it should be: with its name, its value and what would be right.
-    pub(crate) fn from_environment(fd: Option<i32>) -> Result<Notify, String> {
+    /// When a variable has a wrong form: the name, the value and what would be right.
+    pub(crate) fn from_environment(fd: Option<i32>) -> Result<Notifications, String> {
         let text = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         let socket = std::env::var_os("NOTIFY_SOCKET").map(|name| socket(name.as_bytes())).transpose()?;
         let (limit, pid) = (text("WATCHDOG_USEC"), text("WATCHDOG_PID"));
         let watchdog = watchdog(std::process::id(), pid.as_deref(), limit.as_deref())?;
-        Ok(Notify { socket, watchdog, fd })
+        Ok(Notifications { socket, watchdog, fd })
     }
 
     /// Makes the server send the notifications.
@@ -116,7 +116,7 @@ fn writable(number: i32) -> io::Result<File> {
     Ok(File::from(fd))
 }
 
-/// Writes the line that says ready, and closes the descriptor.
+/// Writes the line that means ready, and closes the descriptor.
 fn notify_ready(mut fd: File) {
     if let Err(error) = fd.write_all(b"\n") {
         warn!("The supervisor at --notify-fd was not told: {error}");

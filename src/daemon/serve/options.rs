@@ -1,6 +1,6 @@
 //! The command line of `serve`, and its help.
 //!
-//! In come the words and the environment, out go the [`Settings`]. Both are read by the table of options; the
+//! In come the words and the environment, out go the [`Settings`]. The table of options says how to read both, and the
 //! command line wins. Reading has no effect on the process, so that a fuzzer can do it.
 
 use std::ffi::OsString;

@@ -21,7 +21,7 @@ use crate::daemon::action::Failure;
 /// The user and group that the server runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
-    /// As the option had it.
+    /// The name as the option gave it, for errors.
     name: String,
     user: Uid,
     group: Gid,

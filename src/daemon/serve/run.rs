@@ -9,7 +9,7 @@ use lexopt::Parser;
 use log::LevelFilter;
 use nix::sys::signal::Signal;
 
-use super::notify::Notify;
+use super::notify::Notifications;
 use super::pid_file::PidFile;
 use super::services::Services;
 use super::settings::{Protocol, Settings, Socket};
@@ -36,9 +36,9 @@ pub(crate) fn parse(
 }
 
 fn run(mut settings: Settings, mut services: Services) -> Result<(), Failure> {
-    // These variables name a process by its id, so they are read before this one forks.
+    // LISTEN_PID and WATCHDOG_PID hold this process's id, and a child of fork(2) would not find its own id there.
     let inherited = activation::take(&services)?;
-    let notify = Notify::from_environment(settings.notify_fd).map_err(Failure::Usage)?;
+    let notifications = Notifications::from_environment(settings.notify_fd).map_err(Failure::Usage)?;
     check_console(&settings)?;
     if settings.daemon {
         settings.make_paths_absolute().map_err(Failure::Run)?;
@@ -51,12 +51,12 @@ fn run(mut settings: Settings, mut services: Services) -> Result<(), Failure> {
     if settings.check {
         return print(&format!("{}\n", builder.budget()?));
     }
-    let builder = notify.attach(builder)?;
+    let builder = notifications.attach(builder)?;
     start_logging(&settings)?;
     let builder = detached(builder, &settings)?;
     match with_signals(builder).and_then(Builder::build) {
-        // A signal to stop came before any client was served, so the server has stopped as it was asked to. With
-        // --daemon, the process that waits for the server must hear that there is none.
+        // A signal to stop came before the server was built, so nothing failed. With --daemon this is an error all the
+        // same, because the process that waits for the server must report that there is none.
         Err(stopped @ Error::Stopped { .. }) if !settings.daemon => {
             info!("Server stopped. {stopped}");
             Ok(())
@@ -134,8 +134,8 @@ fn start_logging(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// With `--daemon`, goes on in the background. The process that was started exits once the server is ready and not
-/// before, because what can still fail, such as the start of the workers, is for that process to report.
+/// With `--daemon`, continues in the background. The process that was started exits once the server is ready and not
+/// before, because it must report what can still fail, such as the start of the workers.
 fn detached(builder: Builder, settings: &Settings) -> Result<Builder, Failure> {
     if !settings.daemon {
         return Ok(builder);

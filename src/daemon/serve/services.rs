@@ -1,7 +1,7 @@
 //! The services of the program, by name: the only list there is.
 //!
-//! The program fills it. The help, the errors for unknown names, the names of inherited sockets and the default
-//! socket are made from it. A service is made when a socket of its name is added to the server.
+//! The program fills this list. The help, the errors for unknown names, the names of inherited sockets and the default
+//! socket come from it. `attach` makes a service when the server gets a socket of that name.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,7 +17,7 @@ pub(crate) type Add = Box<dyn FnMut(&Settings, Builder) -> Result<Builder, Error
 #[derive(Default)]
 pub(crate) struct Services {
     entries: Vec<Entry>,
-    /// The TCP service that was added to the server last: more sockets of it need no second copy.
+    /// The TCP service that the server got last. The next sockets of this service share it.
     last_tcp: &'static str,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Debug for Services {
 }
 
 impl Services {
-    /// What unit tests and the fuzzer serve.
+    /// The services of the unit tests and the fuzzer.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn sample() -> Services {
         let mut services = Services::default();
@@ -72,7 +72,7 @@ impl Services {
         format!("{}={}", self.first(protocol), default_address(protocol))
     }
 
-    /// The socket to serve when the command line and the supervisor name none.
+    /// The socket that the server gets when neither the command line nor the supervisor names one.
     pub(crate) fn default_socket(&self) -> Option<Socket> {
         let protocol = Protocol::Tcp;
         let name = self.of(protocol).next()?;
@@ -95,7 +95,7 @@ impl Services {
     /// Adds a service to the server. The socket that the caller adds next is a socket of that service.
     ///
     /// # Errors
-    /// What the service says, such as a limit of it that is out of range.
+    /// When the service cannot be made, for example because one of its limits is out of range.
     pub(crate) fn attach(
         &mut self,
         protocol: Protocol,

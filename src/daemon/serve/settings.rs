@@ -22,7 +22,7 @@ pub struct Settings {
     pub kv_bytes: usize,
     /// In the order of the command line, which is the order of the log lines.
     pub(crate) sockets: Vec<Socket>,
-    /// Where the multicast groups are joined; without one, where the route leads.
+    /// The interface on which to join the multicast groups. Without one the kernel chooses by its routes.
     pub(crate) interface: Option<Interface>,
     pub(crate) bind_retry: Duration,
     pub(crate) freebind: bool,
@@ -63,14 +63,14 @@ impl Default for Settings {
     }
 }
 
-/// A socket to be bound.
+/// A socket that the server is to bind.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Socket {
     Service { protocol: Protocol, name: &'static str, address: SocketAddr },
     Multicast(SocketAddr),
 }
 
-/// What a service is reached over.
+/// The transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Tcp,

@@ -1,4 +1,4 @@
-//! The options of `serve`: one table, from which they are read, looked up in the environment, and helped.
+//! The options of `serve`: one table for the command line, the environment and the help.
 //!
 //! A row has the option's name, its help text, and the setting that it writes. The rows stand in the order of the
 //! help. `{default}` in a help text stands for the default socket.
