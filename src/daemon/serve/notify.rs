@@ -51,22 +51,20 @@ impl Notifications {
     ///
     /// # Errors
     /// When the descriptor cannot be written to, or a socket cannot be made.
-    pub(crate) fn attach(self, builder: Builder) -> Result<Builder, Failure> {
-        let fd = self.fd.map(|number| {
-            writable(number).map_err(|error| Failure::Run(format!("--notify-fd {number}: cannot tell there: {error}")))
-        });
-        let builder = match fd.transpose()? {
-            Some(fd) => builder.on_ready(move || notify_ready(fd)),
-            None => builder,
-        };
+    pub(crate) fn attach(self, mut builder: Builder) -> Result<Builder, Failure> {
+        if let Some(number) = self.fd {
+            let failed = |error| Failure::Run(format!("--notify-fd {number}: cannot tell there: {error}"));
+            let fd = writable(number).map_err(failed)?;
+            builder = builder.on_ready(move || notify_ready(fd));
+        }
         let Some(to) = self.socket else { return Ok(builder) };
-        let notifier = Arc::new(NotifySocket::to(to).map_err(|error| {
+        let notify = notifier(to).map_err(|error| {
             Failure::Run(format!("cannot make a socket to notify the supervisor of NOTIFY_SOCKET: {error}"))
-        })?);
-        let (ready, stopping) = (notifier.clone(), notifier.clone());
-        let builder = builder.on_ready(move || ready.send("READY=1")).on_drain(move || stopping.send("STOPPING=1"));
+        })?;
+        let (ready, stopping) = (notify.clone(), notify.clone());
+        let builder = builder.on_ready(move || ready("READY=1")).on_drain(move || stopping("STOPPING=1"));
         Ok(match self.watchdog {
-            Some(limit) => builder.watchdog(ping_interval(limit), move || notifier.send("WATCHDOG=1")),
+            Some(limit) => builder.watchdog(ping_interval(limit), move || notify("WATCHDOG=1")),
             None => builder,
         })
     }
@@ -123,25 +121,16 @@ fn notify_ready(mut fd: File) {
     }
 }
 
-/// The socket to a supervisor.
-struct NotifySocket {
-    socket: UnixDatagram,
-    to: SocketAddr,
-}
-
-impl NotifySocket {
-    fn to(to: SocketAddr) -> io::Result<NotifySocket> {
-        let socket = UnixDatagram::unbound()?;
-        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
-        Ok(NotifySocket { socket, to })
-    }
-
-    /// Sends a state. The socket is not connected, so the datagram reaches a supervisor that was restarted meanwhile.
-    fn send(&self, state: &str) {
-        if let Err(error) = self.socket.send_to_addr(state.as_bytes(), &self.to) {
+/// Makes the function that sends a state to the supervisor. The socket is not connected, so that the datagrams reach a
+/// supervisor that was restarted meanwhile.
+fn notifier(to: SocketAddr) -> io::Result<impl Fn(&str) + Clone> {
+    let socket = Arc::new(UnixDatagram::unbound()?);
+    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
+    Ok(move |state: &str| {
+        if let Err(error) = socket.send_to_addr(state.as_bytes(), &to) {
             warn!("The supervisor at NOTIFY_SOCKET was not told {state}: {error}");
         }
-    }
+    })
 }
 
 #[cfg(test)]
