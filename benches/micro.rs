@@ -23,7 +23,7 @@ mod micro {
     use std::thread;
 
     use criterion::Criterion;
-    use lastorders::bench::{Parked, Queue, connection, receive};
+    use lastorders::bench::{Parking, Queue, connection, receive};
     use lastorders::builtin::Kv;
     use lastorders::{Flow, Lines, Service};
 
@@ -43,7 +43,7 @@ mod micro {
 
     /// A slot in, a slot out, by one thread.
     fn hand_over(criterion: &mut Criterion) {
-        let queue = Queue::new();
+        let queue = Queue::new().expect("a queue");
         assert!(!queue.next(), "the first to come leads");
         criterion.bench_function("queue: push and take a slot", |bencher| {
             bencher.iter(|| {
@@ -55,7 +55,7 @@ mod micro {
 
     /// A slot to a worker that sleeps, and one back, to a thread that sleeps by then.
     fn wake_up(criterion: &mut Criterion) {
-        let (there, back) = (Arc::new(Queue::new()), Arc::new(Queue::new()));
+        let (there, back) = (Arc::new(Queue::new().expect("a queue")), Arc::new(Queue::new().expect("a queue")));
         assert!(!there.next() && !back.next(), "the first to come leads");
         let over = Arc::new(AtomicBool::new(false));
         let worker = {
@@ -79,11 +79,11 @@ mod micro {
 
     /// The leader comes back with one slot, serves it, finds nothing, and leads again.
     fn lead(criterion: &mut Criterion) {
-        let queue = Queue::new();
+        let queue = Queue::new().expect("a queue");
         assert!(!queue.next(), "the first to come leads");
         criterion.bench_function("queue: leave the lead and take it again", |bencher| {
             bencher.iter(|| {
-                assert!(queue.bring(black_box(&[7])));
+                assert!(queue.bring(black_box(7)));
                 assert!(!queue.next());
             });
         });
@@ -92,15 +92,14 @@ mod micro {
     /// A slot is let go of and claimed: first the state alone, then with its socket's readiness found by the poller.
     fn park(criterion: &mut Criterion) {
         let (mut client, mut server) = UnixStream::pair().expect("a pair of sockets");
-        let parked = Parked::new(&server).expect("a poller");
-        criterion.bench_function("slot: park and claim", |bencher| {
-            bencher.iter(|| assert!(parked.park() && parked.claim()));
+        let parking = Parking::new(&server).expect("a poller");
+        criterion.bench_function("slot: claim and park", |bencher| {
+            bencher.iter(|| assert!(parking.claim_and_park()));
         });
-        criterion.bench_function("slot: park, poll, claim (and write and read a byte)", |bencher| {
+        criterion.bench_function("slot: poll, claim and park (and write and read a byte)", |bencher| {
             bencher.iter(|| {
-                assert!(parked.park());
                 client.write_all(b"x").expect("room for a byte");
-                assert!(parked.poll());
+                assert!(parking.poll());
                 server.read_exact(&mut [0]).expect("the byte");
             });
         });

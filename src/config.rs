@@ -41,9 +41,9 @@ pub(crate) const READY: usize = if cfg!(loom) { 4 } else { *CONNECTIONS.end() + 
 pub(crate) const EVENTS: usize = 16;
 /// Jobs that the worker which leaves them will do itself, where no service ever blocks: to wake another worker
 /// costs about as much as they do.
-pub(crate) const FEW: usize = if cfg!(loom) { 1 } else { 2 };
-/// Slots pulled from the ready queue before someone must look at the parked ones again.
-pub(crate) const GLANCE_EVERY: u32 = if cfg!(loom) { 2 } else { 32 };
+pub(crate) const FEW_JOBS: usize = if cfg!(loom) { 1 } else { 2 };
+/// Jobs taken from the ready queue before a worker must look at the parked connections again.
+pub(crate) const POLL_EVERY: u32 = if cfg!(loom) { 2 } else { 32 };
 /// Service calls for one connection before the others get their turn.
 pub(crate) const TURN: usize = 16;
 /// Datagrams received from one socket before the others get their turn.
@@ -70,22 +70,20 @@ pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// Quiet time between the last reply and the notice, so that a client that compares each `recv` with the
 /// notice does not find the two glued together.
 pub(crate) const NOTICE_GAP: Duration = Duration::from_millis(20);
-/// How often that quiet time may begin anew because a request came in it.
-pub(crate) const NOTICE_GAPS: u8 = 3;
 /// Deadlines are looked at no more often than this, however many there are.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(50);
 /// How long a full ready queue is given to empty before `--when-full` is applied to new clients.
 pub(crate) const QUEUE_PATIENCE: Duration = Duration::from_millis(100);
 /// Log lines per second for clients that ended badly in one and the same way: enough to see which, too few to fill
 /// a flash chip.
-pub(crate) const FAREWELLS: u32 = 10;
+pub(crate) const CLOSE_LINES: u32 = 10;
 /// Clients that may wait at once for an earlier connection of their address to end; each address has a quarter of
 /// these places.
 pub(crate) const DEFERRED: usize = 16;
 /// How long they wait: longer than a worker, or a process, takes to hear that a client has closed.
 pub(crate) const DEFER_TIMEOUT: Duration = Duration::from_millis(100);
-/// Time that workers have to come home once every connection is closed.
-pub(crate) const WORKERS_HOME: Duration = Duration::from_secs(1);
+/// Time that workers have to finish their turn once every connection is closed.
+pub(crate) const WORKERS_FINISH: Duration = Duration::from_secs(1);
 /// Clients of the control socket at a time.
 pub(crate) const CONTROL_CLIENTS: usize = 4;
 /// Bytes of the longest request on the control socket.

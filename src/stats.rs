@@ -32,9 +32,9 @@ impl Counter {
 /// A counter with a single writer and a cache line of its own: no bus lock per request.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(crate) struct Tally(AtomicU64);
+pub(crate) struct WorkerCounter(AtomicU64);
 
-impl Tally {
+impl WorkerCounter {
     pub(crate) fn add(&self, count: u64) {
         self.0.store(self.value().wrapping_add(count), Ordering::Relaxed);
     }
@@ -42,6 +42,11 @@ impl Tally {
     pub(crate) fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// Where the figures of a running server come from.
+pub(crate) trait StatsSource: Send + Sync {
+    fn stats(&self) -> Stats;
 }
 
 /// How a figure moves.

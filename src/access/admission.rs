@@ -9,7 +9,7 @@ use crate::config::WhenFull;
 
 /// What the accept loop does with the clients that wait in the kernel's backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Admission {
     /// Accept the next one.
     Admit,
     /// Leave it where it is until a worker has made room.
@@ -33,15 +33,15 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn verdict(self) -> Verdict {
+    pub(crate) fn admission(self) -> Admission {
         match (self.slot_free, self.queue_room, self.when_full) {
-            (true, true, _) => Verdict::Admit,
+            (true, true, _) => Admission::Admit,
             // A full queue is not helped by one idle connection less.
-            (true, false, WhenFull::Wait | WhenFull::Shed) => Verdict::Wait,
-            (true, false, WhenFull::Reject) if !self.queue_stuck => Verdict::Hold,
-            (_, _, WhenFull::Reject) => Verdict::Reject,
-            (false, _, WhenFull::Shed) => Verdict::Shed,
-            (false, _, WhenFull::Wait) => Verdict::Wait,
+            (true, false, WhenFull::Wait | WhenFull::Shed) => Admission::Wait,
+            (true, false, WhenFull::Reject) if !self.queue_stuck => Admission::Hold,
+            (_, _, WhenFull::Reject) => Admission::Reject,
+            (false, _, WhenFull::Shed) => Admission::Shed,
+            (false, _, WhenFull::Wait) => Admission::Wait,
         }
     }
 }
@@ -107,31 +107,31 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    fn verdict(slot_free: bool, queue_room: bool, queue_stuck: bool, when_full: WhenFull) -> Verdict {
-        Load { slot_free, queue_room, queue_stuck, when_full }.verdict()
+    fn admission(slot_free: bool, queue_room: bool, queue_stuck: bool, when_full: WhenFull) -> Admission {
+        Load { slot_free, queue_room, queue_stuck, when_full }.admission()
     }
 
     #[test]
     fn a_free_slot_and_room_in_the_queue_admit_always() {
         for when_full in [WhenFull::Wait, WhenFull::Shed, WhenFull::Reject] {
-            assert_eq!(verdict(true, true, false, when_full), Verdict::Admit);
+            assert_eq!(admission(true, true, false, when_full), Admission::Admit);
         }
     }
 
     #[test]
     fn without_a_slot_the_policy_decides() {
-        assert_eq!(verdict(false, true, false, WhenFull::Wait), Verdict::Wait);
-        assert_eq!(verdict(false, true, false, WhenFull::Shed), Verdict::Shed);
-        assert_eq!(verdict(false, true, false, WhenFull::Reject), Verdict::Reject);
-        assert_eq!(verdict(false, false, false, WhenFull::Reject), Verdict::Reject);
+        assert_eq!(admission(false, true, false, WhenFull::Wait), Admission::Wait);
+        assert_eq!(admission(false, true, false, WhenFull::Shed), Admission::Shed);
+        assert_eq!(admission(false, true, false, WhenFull::Reject), Admission::Reject);
+        assert_eq!(admission(false, false, false, WhenFull::Reject), Admission::Reject);
     }
 
     #[test]
     fn a_full_queue_waits_and_only_a_stuck_one_rejects() {
-        assert_eq!(verdict(true, false, true, WhenFull::Wait), Verdict::Wait);
-        assert_eq!(verdict(true, false, true, WhenFull::Shed), Verdict::Wait);
-        assert_eq!(verdict(true, false, false, WhenFull::Reject), Verdict::Hold);
-        assert_eq!(verdict(true, false, true, WhenFull::Reject), Verdict::Reject);
+        assert_eq!(admission(true, false, true, WhenFull::Wait), Admission::Wait);
+        assert_eq!(admission(true, false, true, WhenFull::Shed), Admission::Wait);
+        assert_eq!(admission(true, false, false, WhenFull::Reject), Admission::Hold);
+        assert_eq!(admission(true, false, true, WhenFull::Reject), Admission::Reject);
     }
 
     #[test]

@@ -6,5 +6,5 @@
 mod admission;
 mod shares;
 
-pub(crate) use admission::{Backoff, Failure, Load, Verdict, classify};
-pub(crate) use shares::{Origin, Shares};
+pub(crate) use admission::{Admission, Backoff, Failure, Load, classify};
+pub(crate) use shares::{Origin, Share, Shares};

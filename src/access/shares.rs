@@ -1,13 +1,15 @@
 //! How many connections each address has, so that none takes more than its share (`--per-client`).
 //!
-//! An address enters with each connection that is admitted and leaves with its end. The table is made at start for
-//! as many addresses as there can be connections. It is hashed with a key of this start's own: a sender that may
-//! choose among addresses cannot choose a slow one.
+//! Each connection holds a [`Share`] of its address from its admission to its end. The table is made at start for as
+//! many addresses as there can be connections. It is hashed with a random key: a sender that may choose among
+//! addresses cannot choose ones that make the table slow.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::sys::Event;
 
 /// Whose share a connection counts against: an IPv4 address, or the first 64 bits of one of IPv6, of which any
 /// customer and any host may use all addresses that begin so (RFC 6177; RFC 8981).
@@ -39,44 +41,59 @@ impl fmt::Display for Origin {
 /// The shares of a running server.
 #[derive(Debug)]
 pub(crate) struct Shares {
-    pub(crate) limit: usize,
-    desk: Mutex<Desk>,
+    limit: usize,
+    /// Wakes the accept loop.
+    wake: Arc<Event>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct Desk {
+struct State {
     table: Table,
-    /// True when the accept loop waits for a connection to end.
-    wanted: bool,
+    /// True when a client waits for a share to become free.
+    is_awaited: bool,
+}
+
+/// One connection's part of what its address may have. Dropping it gives it back, and wakes the accept loop when a
+/// client waits for that.
+#[derive(Debug)]
+pub(crate) struct Share {
+    shares: Arc<Shares>,
+    origin: Origin,
 }
 
 impl Shares {
     /// Bytes for each connection that there can be, rounded up.
     pub(crate) const SIZE: u64 = 32;
 
-    pub(crate) fn new(limit: usize, connections: usize) -> Shares {
-        // One more: where an idle connection makes room for a new one, the new one enters first.
-        Shares { limit, desk: Mutex::new(Desk { table: Table::new(connections + 1), wanted: false }) }
+    pub(crate) fn new(limit: usize, connections: usize, wake: Arc<Event>) -> Shares {
+        // One more: where an idle connection makes room for a new client, the client takes its share first.
+        let state = State { table: Table::new(connections + 1), is_awaited: false };
+        Shares { limit, wake, state: Mutex::new(state) }
     }
 
-    /// Counts one connection more. False when the address has its share; the accept loop is woken when that may
-    /// have changed.
-    pub(crate) fn enter(&self, origin: Origin) -> bool {
-        let mut desk = self.desk();
-        let entered = desk.table.add(origin, self.limit);
-        desk.wanted |= !entered;
-        entered
+    /// Takes a share for one more connection. `None` when the address has all of its shares; the accept loop is woken
+    /// when one is given back.
+    pub(crate) fn take(self: &Arc<Shares>, address: IpAddr) -> Option<Share> {
+        let origin = Origin::from(address);
+        let mut state = self.state();
+        let taken = state.table.add(origin, self.limit);
+        state.is_awaited |= !taken;
+        taken.then(|| Share { shares: self.clone(), origin })
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Counts one connection less. True when the accept loop waits for that.
-    pub(crate) fn leave(&self, origin: Origin) -> bool {
-        let mut desk = self.desk();
-        desk.table.remove(origin);
-        std::mem::take(&mut desk.wanted)
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut state = self.shares.state();
+        state.table.remove(self.origin);
+        if std::mem::take(&mut state.is_awaited) {
+            self.shares.wake.raise();
+        }
     }
 }
 
@@ -198,14 +215,20 @@ mod tests {
     }
 
     #[test]
-    fn a_full_share_is_refused_until_somebody_leaves() {
-        let shares = Shares::new(2, 4);
-        let (one, other) = (origin("192.0.2.1"), origin("2001:db8::1"));
-        assert!(shares.enter(one) && shares.enter(one) && shares.enter(other));
-        assert!(!shares.leave(other), "nobody waits");
-        assert!(!shares.enter(one));
-        assert!(shares.leave(one), "the accept loop waits, and hears it once");
-        assert!(shares.enter(one) && !shares.leave(one));
+    fn a_full_share_is_refused_until_one_is_given_back() {
+        let wake = Arc::new(Event::new().unwrap());
+        let shares = Arc::new(Shares::new(2, 4, wake.clone()));
+        let take = |text: &str| shares.take(text.parse().unwrap());
+        let (first, second, other) = (take("192.0.2.1").unwrap(), take("192.0.2.1").unwrap(), take("2001:db8::1"));
+        drop(other);
+        assert!(!wake.is_raised(), "no client waits");
+        assert!(take("192.0.2.1").is_none());
+        drop(first);
+        assert_eq!(wake.take(), 1, "the accept loop is woken once");
+        let again = take("192.0.2.1");
+        assert!(again.is_some());
+        drop((second, again));
+        assert!(!wake.is_raised());
     }
 
     /// Any sequence of arrivals and departures, of up to as many addresses as there is room for, has the outcomes

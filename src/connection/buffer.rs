@@ -1,6 +1,6 @@
 //! The two fixed buffers of a connection: bytes that arrived, and bytes to be sent.
 //!
-//! The memory of both comes from the engine, and may be missing while they are empty and no thread owns the connection.
+//! The driver of the thread that owns the connection lends the memory of both, and takes it back when they are empty.
 
 use std::io;
 

@@ -1,108 +1,157 @@
-//! What every connection, worker and the accept loop share: the limits, the clock, the counters, and whether
-//! the server is draining.
+//! What the connections, the workers and the accept loop of a server share: limits, clock, counters, and how far the
+//! shutdown has come.
+//!
+//! The workers only read the shutdown's state; the accept loop alone moves it. A forked child reads its parent's
+//! through an event that both have.
 
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::streaming::Streaming;
 use crate::config::Limits;
 use crate::error::Error;
-use crate::stats::Counters;
-use crate::sys::Clock;
+use crate::stats::{Counter, Counters, Stats, StatsSource, WorkerCounter};
+use crate::sys::{Clock, Event};
 
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
+    /// Requests served, by worker. The last is the accept loop's, which serves none but needs a place.
+    pub(crate) served: Box<[WorkerCounter]>,
     pub(crate) streaming: Streaming,
+    /// Wakes the accept loop.
+    pub(crate) wake: Arc<Event>,
+    /// Raised when the shutdown starts and never taken, so that a stream handler that waits for its client wakes, and
+    /// so does every child process.
+    pub(crate) drain: Event,
     draining: AtomicBool,
-    /// The grace time is over: whatever ends now was ended by the server.
-    cut: AtomicBool,
-    /// This process follows the shutdown of its parent.
-    followed: AtomicBool,
-    /// Readable from the start of the shutdown on, so that a stream handler that waits for its client wakes, and
-    /// so does every child process: they share it.
-    pub(crate) drain: EventFd,
-    /// Where child processes count the notices that they give, before their clients can see them: the parent may
-    /// end a child right after.
-    told: Option<EventFd>,
+    /// The grace time is over: every connection that ends now was ended by the server.
+    force_closing: AtomicBool,
+    /// In a forking server only.
+    family: Option<Family>,
+}
+
+/// What a forking server and its children share: sums that a child adds to and that outlive it.
+#[derive(Debug)]
+struct Family {
+    notices: Event,
+    served: Event,
+    /// Requests of children that have ended, as far as they were taken from the event.
+    served_total: Counter,
+    children: AtomicUsize,
+    /// This process is a child: `draining` is a copy from before the fork, and only the event counts.
+    is_child: AtomicBool,
 }
 
 impl Context {
-    /// With `forking`, what is shared between processes is made too.
-    pub(crate) fn new(limits: Limits, forking: bool) -> Result<Context, Error> {
-        let drain = event("make the drain event")?;
-        let told = if forking { Some(event("make the event for notices")?) } else { None };
-        let counters = Counters::default();
+    /// The context of a pool of workers.
+    pub(crate) fn new(limits: Limits) -> Result<Context, Error> {
+        let event = |step| Event::new().map_err(Error::setup(step));
+        let workers = limits.workers;
         Ok(Context {
             limits,
-            clock: Clock::start(),
-            counters,
+            clock: Clock::default(),
+            counters: Counters::default(),
+            served: (0..=workers).map(|_| WorkerCounter::default()).collect(),
             streaming: Streaming::default(),
+            wake: Arc::new(event("make the accept loop's event")?),
+            drain: event("make the drain event")?,
             draining: AtomicBool::new(false),
-            followed: AtomicBool::new(false),
-            cut: AtomicBool::new(false),
-            drain,
-            told,
+            force_closing: AtomicBool::new(false),
+            family: None,
         })
     }
 
+    /// The context of a server that forks.
+    pub(crate) fn forking(limits: Limits) -> Result<Context, Error> {
+        let event = |step| Event::new().map_err(Error::setup(step));
+        let family = Family {
+            notices: event("make the event for notices")?,
+            served: event("make the event for served requests")?,
+            served_total: Counter::default(),
+            children: AtomicUsize::new(0),
+            is_child: AtomicBool::new(false),
+        };
+        Ok(Context { family: Some(family), ..Context::new(limits)? })
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire) || (self.followed.load(Ordering::Relaxed) && self.has_drain())
+        if self.draining.load(Ordering::Acquire) {
+            return true;
+        }
+        let is_child = self.family.as_ref().is_some_and(|family| family.is_child.load(Ordering::Relaxed));
+        if is_child && self.drain.is_raised() {
+            // The parent never takes the event, so it need not be asked again.
+            self.draining.store(true, Ordering::Release);
+            return true;
+        }
+        false
     }
 
-    /// Whether the parent has raised the event; remembered, so that it is asked no more.
-    fn has_drain(&self) -> bool {
-        let mut fds = [PollFd::new(self.drain.as_fd(), PollFlags::POLLIN)];
-        let raised = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0);
-        self.draining.store(raised, Ordering::Release);
-        raised
+    /// For a child process, once it has asked for its parent's state at the fork.
+    pub(crate) fn become_child(&self) {
+        if let Some(family) = &self.family {
+            // Relaxed: the child has one thread.
+            family.is_child.store(true, Ordering::Relaxed);
+        }
     }
 
-    /// For a child process: its copy of the flag says nothing any more, the shared event does.
-    pub(crate) fn follow(&self) {
-        self.followed.store(true, Ordering::Relaxed);
-    }
-
-    /// Counts a notice, wherever it is given.
+    /// Counts a notice. A child tells its parent before its client can see the notice: the parent may kill it then.
     pub(crate) fn count_notice(&self) {
-        match &self.told {
-            Some(told) if self.followed.load(Ordering::Relaxed) => raise(told),
+        match &self.family {
+            Some(family) if family.is_child.load(Ordering::Relaxed) => family.notices.raise(),
             _ => self.counters.notices.add(1),
         }
     }
 
-    /// Adds the notices of child processes that were given since this was last called.
-    pub(crate) fn gather_notices(&self) {
-        if let Some(told) = &self.told {
-            self.counters.notices.add(told.read().unwrap_or(0));
+    /// Counts the requests of a child, at its end.
+    pub(crate) fn add_served(&self, count: u64) {
+        if let (Some(family), true) = (&self.family, count > 0) {
+            family.served.add(count);
         }
     }
 
-    pub(crate) fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn cut(&self) {
-        self.cut.store(true, Ordering::Relaxed);
+    /// True once the grace time is over.
+    pub(crate) fn is_force_closing(&self) -> bool {
+        // Relaxed: a worker that reads the old value closes its connection a moment earlier, for another reason.
+        self.force_closing.load(Ordering::Relaxed)
     }
 
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::Release);
-        raise(&self.drain);
+        self.drain.raise();
+    }
+
+    pub(crate) fn start_force_closing(&self) {
+        self.force_closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Requests that this process has served.
+    pub(crate) fn served_by_workers(&self) -> u64 {
+        self.served.iter().map(WorkerCounter::value).sum()
+    }
+
+    /// A forking server has so many children now.
+    pub(crate) fn set_children(&self, count: usize) {
+        if let Some(family) = &self.family {
+            // Relaxed: it is only shown.
+            family.children.store(count, Ordering::Relaxed);
+            self.counters.open_max.raise(count as u64);
+        }
     }
 }
 
-/// Makes a non-blocking eventfd (eventfd(2)).
-pub(crate) fn event(step: &'static str) -> Result<EventFd, Error> {
-    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(Error::setup(step))
-}
-
-/// Makes an eventfd readable. It can fail only when its counter is full, and then it is readable already.
-pub(crate) fn raise(event: &EventFd) {
-    let _ = event.write(1);
+impl StatsSource for Context {
+    /// All counters, but for those of slots and queue.
+    fn stats(&self) -> Stats {
+        let Some(family) = &self.family else {
+            return Stats { served: self.served_by_workers(), ..self.counters.snapshot() };
+        };
+        self.counters.notices.add(family.notices.take());
+        family.served_total.add(family.served.take());
+        let open = family.children.load(Ordering::Relaxed) as u64;
+        Stats { served: family.served_total.value(), open, ..self.counters.snapshot() }
+    }
 }

@@ -1,5 +1,7 @@
-//! What stream handlers do inside of their turn, which may last as long as their client likes: counted so that a
-//! worker that has such a client in hand is not taken for one that is stuck.
+//! What stream handlers do within their turn, which may last as long as their client likes.
+//!
+//! The watchdog reads it, so that a worker whose stream handler waits for its client is not taken for one that is
+//! stuck.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,29 +9,30 @@ use crate::stats::Counter;
 
 #[derive(Debug, Default)]
 pub(crate) struct Streaming {
-    moves: Counter,
-    /// Handlers that wait for their client at the moment, which a timeout ends.
+    transfers: Counter,
+    /// Handlers that wait for their client now, which a timeout ends.
     waiting: AtomicUsize,
 }
 
-/// A handler waits for its client while this lives.
+/// A stream handler waits for its client while this lives.
 pub(crate) struct Waiting<'a>(&'a Streaming);
 
 impl Streaming {
-    /// Something was received or sent.
-    pub(crate) fn moved(&self) {
-        self.moves.add(1);
+    /// Counts that a handler has received or sent something.
+    pub(crate) fn count_transfer(&self) {
+        self.transfers.add(1);
     }
 
     pub(crate) fn wait(&self) -> Waiting<'_> {
+        // Relaxed: the watchdog looks seconds apart.
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Waiting(self)
     }
 
-    /// How often something was received or sent, or a wait has ended; `None` while a handler waits.
-    pub(crate) fn moves(&self) -> Option<u64> {
+    /// How often a handler has received or sent something, or has ended a wait; `None` while one waits.
+    pub(crate) fn progress(&self) -> Option<u64> {
         match self.waiting.load(Ordering::Acquire) {
-            0 => Some(self.moves.value()),
+            0 => Some(self.transfers.value()),
             _ => None,
         }
     }
@@ -37,8 +40,8 @@ impl Streaming {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // A wait that lies between two looks is a move too. First, so that no look finds neither.
-        self.0.moved();
+        // The end of a wait between two looks is progress too. It is counted first, so that no look finds neither.
+        self.0.count_transfer();
         self.0.waiting.fetch_sub(1, Ordering::Release);
     }
 }
@@ -48,13 +51,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_and_who_has_waited_both_show() {
+    fn a_wait_shows_while_it_lasts_and_afterwards() {
         let streaming = Streaming::default();
-        assert_eq!(streaming.moves(), Some(0));
+        assert_eq!(streaming.progress(), Some(0));
         let waiting = streaming.wait();
-        assert_eq!(streaming.moves(), None);
+        assert_eq!(streaming.progress(), None);
         drop(waiting);
-        streaming.moved();
-        assert_eq!(streaming.moves(), Some(2));
+        streaming.count_transfer();
+        assert_eq!(streaming.progress(), Some(2));
     }
 }

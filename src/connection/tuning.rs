@@ -23,8 +23,8 @@ const OPTIONS: usize = 7;
 
 #[derive(Debug)]
 pub(crate) struct Tuning {
-    /// Bind to addresses that the machine does not have.
-    freebind: bool,
+    /// Bind to addresses that the machine does not have. False unless it is set.
+    pub(crate) freebind: bool,
     user_timeout: Duration,
     missing: Missing,
 }
@@ -33,10 +33,10 @@ pub(crate) struct Tuning {
 struct Missing(Fixed<(&'static str, Errno), OPTIONS>);
 
 impl Tuning {
-    pub(crate) fn new(limits: &Limits, freebind: bool) -> Tuning {
+    pub(crate) fn new(limits: &Limits) -> Tuning {
         // A client that is there but does not read is the server's to time out: Linux applies TCP_USER_TIMEOUT to it
         // too (tcp(7) speaks of data that "remains buffered but untransmitted, due to zero window size").
-        Tuning { freebind, user_timeout: VANISHED.max(limits.write_timeout), missing: Missing::default() }
+        Tuning { freebind: false, user_timeout: VANISHED.max(limits.write_timeout), missing: Missing::default() }
     }
 
     /// For a socket that is not bound yet. IP_FREEBIND holds for IPv6 as well: Linux keeps one flag for both.
@@ -93,7 +93,7 @@ mod tests {
 
     fn accepted(limits: &Limits) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut tuning = Tuning::new(limits, false);
+        let mut tuning = Tuning::new(limits);
         tuning.listener(&listener);
         assert_eq!(tuning.missing.to_string(), "");
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -120,7 +120,7 @@ mod tests {
     fn what_the_kernel_refuses_is_named_once() {
         // A datagram socket has none of the options of TCP.
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let mut tuning = Tuning::new(&Limits::default(), false);
+        let mut tuning = Tuning::new(&Limits::default());
         tuning.listener(&socket);
         tuning.listener(&socket);
         let missing = tuning.missing.to_string();

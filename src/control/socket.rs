@@ -217,7 +217,7 @@ impl Client {
 pub(crate) fn heard<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<Result<Ask, Refusal>> {
     use std::io::Write as _;
     let (stream, mut peer) = UnixStream::pair().ok()?;
-    let mut client = Client { stream, request: Fixed::new(), until: crate::sys::Clock::start().now() };
+    let mut client = Client { stream, request: Fixed::new(), until: crate::sys::Clock::default().now() };
     for piece in pieces {
         peer.write_all(piece).ok()?;
         if let Some(request) = client.receive() {

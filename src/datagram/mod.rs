@@ -14,4 +14,4 @@ mod udp_endpoint;
 pub use datagram::{Answer, Datagram, Datagrams};
 pub use group::{Group, Interface};
 pub(crate) use memberships::Memberships;
-pub(crate) use udp_endpoint::{Packet, UdpEndpoint};
+pub(crate) use udp_endpoint::UdpEndpoint;

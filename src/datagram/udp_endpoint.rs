@@ -7,13 +7,15 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use bytes::BytesMut;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, recvmsg, sendto, setsockopt, socket,
 };
 
-use crate::connection::Tuning;
+use crate::config::DATAGRAM;
+use crate::connection::{Output, Tuning};
 
 #[derive(Debug)]
 pub(crate) struct UdpEndpoint {
@@ -22,15 +24,20 @@ pub(crate) struct UdpEndpoint {
     pub(crate) address: SocketAddr,
     /// The index of the datagram service that answers here.
     pub(crate) service: usize,
+    /// Where a datagram is received.
+    packet: Box<[u8]>,
+    /// The reply to the datagram at hand.
+    reply: Output,
 }
 
-/// One datagram, whose bytes are in the buffer that `receive` was given.
+/// One datagram, and a place for the reply to it.
 #[derive(Debug)]
-pub(crate) struct Packet {
-    pub(crate) length: usize,
-    /// False when the datagram was longer than the buffer.
-    pub(crate) whole: bool,
+pub(crate) struct Packet<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// False when the datagram was longer than [`DATAGRAM`].
+    pub(crate) is_whole: bool,
     pub(crate) from: SocketAddr,
+    pub(crate) reply: &'a mut Output,
 }
 
 impl UdpEndpoint {
@@ -61,7 +68,8 @@ impl UdpEndpoint {
 
     /// Takes a socket that is bound already.
     pub(crate) fn adopt(socket: UdpSocket, service: usize) -> io::Result<UdpEndpoint> {
-        Ok(UdpEndpoint { address: socket.local_addr()?, socket, service })
+        let reply = Output::new(BytesMut::zeroed(DATAGRAM));
+        Ok(UdpEndpoint { address: socket.local_addr()?, socket, service, packet: Box::new([0; DATAGRAM]), reply })
     }
 
     /// Receives a datagram, or `None` when none has arrived.
@@ -69,27 +77,29 @@ impl UdpEndpoint {
     /// # Errors
     /// The kernel reports here what the network said about a datagram that was sent before (udp(7)), or that it has
     /// no memory. The next call may succeed.
-    pub(crate) fn receive(&self, into: &mut [u8]) -> nix::Result<Option<Packet>> {
-        let room = into.len();
-        let mut parts = [IoSliceMut::new(into)];
+    pub(crate) fn receive(&mut self) -> nix::Result<Option<Packet<'_>>> {
+        let mut parts = [IoSliceMut::new(&mut self.packet)];
         match recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT) {
             Ok(message) => {
-                let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
+                let is_whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
                 // An adopted socket may be of another family. A UDP datagram always has a sender.
                 let from = message.address.as_ref().and_then(ip_address).ok_or(Errno::EAFNOSUPPORT)?;
-                Ok(Some(Packet { length: message.bytes.min(room), whole, from }))
+                let length = message.bytes.min(DATAGRAM);
+                self.reply.reset();
+                Ok(Some(Packet { bytes: &self.packet[..length], is_whole, from, reply: &mut self.reply }))
             }
             Err(Errno::EAGAIN) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Sends a datagram.
+    /// Sends the reply as one datagram.
     ///
     /// # Errors
     /// The kernel cannot send it at once, or has no route; the datagram is lost.
-    pub(crate) fn send(&self, bytes: &[u8], to: SocketAddr) -> nix::Result<()> {
-        sendto(self.socket.as_raw_fd(), bytes, &SockaddrStorage::from(to), MsgFlags::MSG_DONTWAIT).map(drop)
+    pub(crate) fn send_reply(&self, to: SocketAddr) -> nix::Result<()> {
+        sendto(self.socket.as_raw_fd(), self.reply.bytes(), &SockaddrStorage::from(to), MsgFlags::MSG_DONTWAIT)
+            .map(drop)
     }
 }
 

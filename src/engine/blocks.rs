@@ -1,60 +1,67 @@
 //! The memory of all buffers, lent to connections for as long as they have something in them.
 //!
-//! A connection that is served has a block for its input and one for its output; when it is let go, empty ones
-//! come back here, and the one that came back last is lent first. So a silent client costs no buffer, and a
-//! server of many clients touches about as many pages as it has workers and unfinished requests. There are two
-//! blocks for every slot: none is ever missing.
+//! Each thread that drives connections keeps a spare pair, which it lends to the connection at hand and takes back
+//! after its turn. Only a connection that keeps something in a buffer keeps the memory too; its thread then takes other
+//! memory from the pool here. So a silent client costs no buffer, and a server of many clients touches about as many
+//! pages as it has workers and unfinished requests.
 
 use bytes::BytesMut;
 
 use super::sync::{Mutex, lock};
+use crate::connection::Connection;
 
+/// The blocks that no thread and no connection has.
 #[derive(Debug)]
 pub(super) struct Blocks {
     /// Never longer than it was made, so it never allocates.
     free: Mutex<Vec<BytesMut>>,
+    size: usize,
+}
+
+/// The pair of one thread: a block for input and one for output, each empty while a connection has it.
+#[derive(Debug, Default)]
+pub(super) struct SparePair([BytesMut; 2]);
+
+/// Pairs of blocks for so many connections, so that none is ever missing: each connection may keep one, and each worker
+/// and the accept loop has one. A process that serves a single connection lends it the only one.
+pub(crate) fn block_pairs(workers: usize, connections: usize) -> usize {
+    if workers == 0 { connections } else { connections + workers + 1 }
 }
 
 impl Blocks {
-    /// Two blocks of `size` bytes for each of `slots`.
-    pub(super) fn new(slots: usize, size: usize) -> Blocks {
+    /// That many pairs of blocks of `size` bytes.
+    pub(super) fn new(pairs: usize, size: usize) -> Blocks {
         // One zeroed allocation: the kernel backs a page of it when a worker first writes there.
-        let mut all = BytesMut::zeroed(slots * 2 * size);
-        let free = (0..slots * 2).map(|_| all.split_to(size)).collect();
-        Blocks { free: Mutex::new(free) }
+        let mut all = BytesMut::zeroed(pairs * 2 * size);
+        let free = (0..pairs * 2).map(|_| all.split_to(size)).collect();
+        Blocks { free: Mutex::new(free), size }
     }
 
-    /// Fills the places that have no block.
-    pub(super) fn lend(&self, places: [&mut BytesMut; 2]) {
-        let mut free = lock(&self.free);
-        for place in places {
+    /// Lends memory to the buffers that have none.
+    pub(super) fn lend(&self, connection: &mut Connection, spare: &mut SparePair) {
+        for (place, spare) in connection.blocks().into_iter().zip(&mut spare.0) {
             if place.is_empty() {
-                *place = free.pop().unwrap_or_default();
-                debug_assert!(!place.is_empty(), "a block is missing");
+                std::mem::swap(place, spare);
+            }
+            if place.is_empty() {
+                *place = self.take();
             }
         }
     }
 
-    pub(super) fn take_back(&self, blocks: [Option<BytesMut>; 2]) {
-        let mut free = lock(&self.free);
-        free.extend(blocks.into_iter().flatten());
+    /// Takes back the memory of the buffers that are empty.
+    pub(super) fn take_back(&self, connection: &mut Connection, spare: &mut SparePair) {
+        for (block, spare) in connection.take_empty_blocks().into_iter().zip(&mut spare.0) {
+            if spare.is_empty() {
+                *spare = block;
+            } else if !block.is_empty() {
+                lock(&self.free).push(block);
+            }
+        }
     }
-}
 
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_block_that_came_back_last_is_lent_first() {
-        let blocks = Blocks::new(1, 8);
-        let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
-        blocks.lend([&mut input, &mut output]);
-        assert_eq!((input.len(), output.len()), (8, 8));
-        input[0] = b'x';
-        blocks.take_back([Some(input), None]);
-        let mut next = BytesMut::new();
-        blocks.lend([&mut next, &mut output]);
-        assert_eq!(next[0], b'x');
+    fn take(&self) -> BytesMut {
+        // One is missing only after a panic of the engine itself, which drops a connection with its blocks.
+        lock(&self.free).pop().unwrap_or_else(|| BytesMut::zeroed(self.size))
     }
 }

@@ -55,12 +55,12 @@ pub fn lines(case: &Case<'_>) {
         Ok(Flow::Continue)
     };
     let service = Lines::new(shout).longest_line(longest);
-    let told = talk(&service, case.buffer(), case.pieces, case.bytes);
+    let told = talk(service, case.buffer(), case.pieces, case.bytes);
     same(&told, &models::lines(case.bytes, case.buffer(), longest));
     // With the promise, answers are gathered: these must not run over.
     let service = Lines::new(shout).longest_line(longest).largest_reply(case.buffer());
-    same(&talk(&service, case.buffer(), case.pieces, case.bytes), &told);
-    let told = talk(&UpperLines, case.buffer(), case.pieces, case.bytes);
+    same(&talk(service, case.buffer(), case.pieces, case.bytes), &told);
+    let told = talk(UpperLines, case.buffer(), case.pieces, case.bytes);
     same(&told, &models::upper_lines(case.bytes, case.buffer()));
 }
 
@@ -68,13 +68,13 @@ pub fn lines(case: &Case<'_>) {
 pub fn kv(case: &Case<'_>) {
     let (entries, bytes) = [(1, 64), (2, 64), (4, 100), (64, 128)][usize::from(case.size / 5) % 4];
     let kv = Kv::new(entries, bytes).unwrap();
-    let told = talk(&kv, case.buffer(), case.pieces, case.bytes);
+    let told = talk(kv, case.buffer(), case.pieces, case.bytes);
     same(&told, &models::kv(case.bytes, case.buffer(), entries, bytes));
 }
 
 /// A command gets one answer, whole, whatever the buffer.
 pub fn command(case: &Case<'_>) {
-    let told = talk(&Command::default(), case.buffer(), case.pieces, case.bytes);
+    let told = talk(Command::default(), case.buffer(), case.pieces, case.bytes);
     same(&told, &models::command(case.bytes, case.buffer()));
 }
 

@@ -1,14 +1,12 @@
-//! A conversation without a socket: bytes go into a connection's input in pieces, and what the service answers
-//! is taken from its output, in the order and under the conditions of the engine's turns.
+//! A conversation without a socket: bytes go to a connection in pieces, and the driver moves it on as an engine's does.
 
-use std::sync::{Arc, OnceLock};
-
-use bytes::BytesMut;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Limits;
-use crate::connection::Context;
-use crate::connection::{Connection, Flow};
-use crate::service::Service;
+use crate::connection::{Client, Connection, Context, Link, Transport};
+use crate::engine::{Driver, Endpoint, Event, Next, Services};
+use crate::service::{ErasedService, Service, WithSessions};
 
 /// How bytes are divided.
 #[derive(Clone, Copy, Debug)]
@@ -36,57 +34,66 @@ impl Pieces {
     }
 }
 
-/// Says `bytes` to a new client's service and returns all that it answers until it closes, or has no more to say.
-pub(super) fn talk<S: Service>(service: &S, buffer: usize, pieces: Pieces, bytes: &[u8]) -> Vec<u8> {
-    let mut connection = Connection::new(context(), BytesMut::zeroed(buffer), BytesMut::zeroed(buffer));
-    let mut session = service.open(&mut connection).expect("open");
-    let mut told = take(&mut connection);
-    let (mut pieces, mut piece) = (pieces.of(bytes), &[][..]);
-    let mut hungry = true;
-    // Every step takes a byte, sends one, or brings a piece in.
-    for _ in 0..10 * bytes.len() + 1_000 {
-        let input = connection.input();
-        if hungry || input.is_empty() {
-            if piece.is_empty() {
-                piece = pieces.next().unwrap_or_default();
-            }
-            let space = input.space();
-            let count = space.len().min(piece.len());
-            assert!(!space.is_empty(), "a full buffer is hungry");
-            space[..count].copy_from_slice(&piece[..count]);
-            input.filled(count);
-            piece = &piece[count..];
-            if count == 0 {
-                // As recv(2) tells it: alone, after the last byte.
-                input.end();
-                if input.is_empty() {
-                    return told;
-                }
-            }
+/// A client that sends its pieces, ends its sending direction, and keeps what it is told.
+struct Script {
+    /// The last one first.
+    pieces: Vec<Vec<u8>>,
+    told: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Transport for Script {
+    fn receive(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        let Some(mut piece) = self.pieces.pop() else { return Ok(Some(0)) };
+        let count = piece.len().min(into.len());
+        into[..count].copy_from_slice(&piece[..count]);
+        if count < piece.len() {
+            self.pieces.push(piece.split_off(count));
         }
-        let before = input.bytes().len();
-        let flow = service.serve(&mut connection, &mut session).expect("serve");
-        let took = connection.input().bytes().len() < before;
-        let answer = take(&mut connection);
-        hungry = !took && answer.is_empty();
-        told.extend(answer);
-        let input = connection.input();
-        if flow == Flow::Close || hungry && (input.has_ended() || input.is_full()) {
-            return told;
+        Ok(Some(count))
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
+        Ok(Some(bytes.len()))
+    }
+
+    fn pending(&mut self) -> usize {
+        self.pieces.iter().map(Vec::len).sum()
+    }
+
+    fn has_ended(&mut self) -> io::Result<bool> {
+        Ok(self.pieces.is_empty())
+    }
+
+    fn finish_sending(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn abort(&mut self) {}
+}
+
+/// Says `bytes` to a new client's service and returns all that it answers until the connection is closed.
+pub(super) fn talk(service: impl Service, buffer: usize, pieces: Pieces, bytes: &[u8]) -> Vec<u8> {
+    let limits = Limits { workers: 0, buffer, ..Limits::default() };
+    let service: Box<dyn ErasedService> = Box::new(WithSessions::new(service));
+    let context = Arc::new(Context::new(limits).expect("events"));
+    let mut driver = Driver::new(Arc::new(Services::new(context.clone(), Box::new([service]), Box::default(), 1)), 0);
+    let told = Arc::default();
+    let mut pieces: Vec<Vec<u8>> = pieces.of(bytes).map(<[u8]>::to_vec).collect();
+    pieces.reverse();
+    let link = Link::Scripted(Box::new(Script { pieces, told: Arc::clone(&told) }));
+    let client = Client { share: None, link, peer: ([127, 0, 0, 1], 7).into(), service: 0 };
+    let mut endpoint = Endpoint::Tcp(Connection::new(context, client, 0));
+    let mut event = Event::Admitted;
+    // Every turn takes a byte, sends one, or brings a piece in.
+    for _ in 0..10 * bytes.len() + 1_000 {
+        match driver.on(&mut endpoint, event) {
+            Next::Close(reason) => {
+                driver.end(&mut endpoint, reason);
+                return std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+            Next::Park(_) | Next::Requeue => event = Event::Ready,
         }
     }
     panic!("the service takes nothing and never ends");
-}
-
-fn take(connection: &mut Connection) -> Vec<u8> {
-    let output = connection.output();
-    let told = output.bytes().to_vec();
-    output.reset();
-    told
-}
-
-/// One for all: it has descriptors.
-fn context() -> Arc<Context> {
-    static CONTEXT: OnceLock<Arc<Context>> = OnceLock::new();
-    CONTEXT.get_or_init(|| Arc::new(Context::new(Limits::default(), false).expect("an event"))).clone()
 }

@@ -1,83 +1,77 @@
 //! The child: one connection from its first byte to its close, in a process of its own.
 //!
-//! The stages are the pool's, driven here by a loop that waits for the one socket and for the drain event,
-//! which the parent raises and every child inherits. Nothing but that event and SIGKILL comes from the parent,
-//! nothing but an exit status and two sums goes back.
+//! The driver is the pool's. The loop here waits for the one socket and for the drain event, which the parent raises and
+//! every child inherits. Nothing but that event and SIGKILL comes from the parent, nothing but an exit status and two
+//! sums goes back.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use heapless::Vec as Fixed;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::status::encode;
-use crate::connection::{Connection, poll_timeout};
-use crate::engine::Engine;
-use crate::engine::processes::Processes;
-use crate::engine::turn::{Place, Progress};
-use crate::stats::Tally;
+use crate::connection::{Client, Connection, Context, Interest};
+use crate::engine::{Driver, Endpoint, Event, Next};
+use crate::sys::poll_timeout;
 
-/// What ended a wait.
+/// Whether a child still waits for the shutdown to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Woken {
-    /// It is new, and came when the server was shutting down already.
-    Late,
-    /// The socket is ready, or there was more to do.
-    Ready,
-    /// The server has begun to shut down.
-    Drain,
-    Deadline,
+enum Drain {
+    Awaited,
+    Seen,
 }
 
-/// Serves a connection to its end and returns the exit status.
-pub(super) fn serve(engine: &Engine, processes: &Processes, connection: &mut Connection) -> u8 {
-    let (driver, hangup, tally) = (&engine.driver, AtomicBool::new(false), Tally::default());
-    // Unlike an edge, poll(2) tells of the end of input as often as it is asked.
-    let place = Place { session: 0, hangup: &hangup, tally: &tally };
-    let mut heard = false;
-    // Before the event is asked: a client that was accepted before the shutdown gets its requests answered.
-    let mut woken = if engine.context.is_draining() { Woken::Late } else { Woken::Ready };
-    engine.context.follow();
+/// Serves a client to its end and returns the exit status.
+pub(super) fn serve(driver: &mut Driver, client: Client) -> u8 {
+    let context = driver.services().context.clone();
+    // Asked before the process becomes a child, whose event may be raised by now: a client that was accepted before the
+    // shutdown gets its requests answered.
+    let mut event = if context.is_draining() { Event::Late } else { Event::Ready };
+    context.become_child();
+    let served_before = context.served_by_workers();
+    let mut drain = Drain::Awaited;
+    let mut endpoint = Endpoint::Tcp(Connection::new(context.clone(), client, 0));
     let reason = loop {
-        let progress = match woken {
-            Woken::Ready => driver.turn(place, connection),
-            Woken::Late => driver.tell(place, connection),
-            Woken::Drain => driver.drain(place, connection),
-            Woken::Deadline => driver.expire(place, connection),
+        event = match driver.on(&mut endpoint, event) {
+            Next::Park(interest) => wait(&context, &endpoint, interest, drain),
+            Next::Requeue => Event::Ready,
+            Next::Close(reason) => break driver.end(&mut endpoint, reason),
         };
-        woken = match progress {
-            Progress::Waiting => wait(engine, connection, heard),
-            Progress::More => Woken::Ready,
-            Progress::Over(reason) => break reason,
-        };
-        heard |= woken == Woken::Drain;
+        if event == Event::Drain {
+            drain = Drain::Seen;
+        }
     };
-    let reason = driver.end(place.session, connection, reason);
-    processes.add_served(tally.value());
+    context.add_served(context.served_by_workers() - served_before);
     encode(&reason)
 }
 
-/// Waits for the client, for the deadline and, until it was heard, for the shutdown.
-fn wait(engine: &Engine, connection: &Connection, heard: bool) -> Woken {
-    let now = engine.context.clock.now();
+/// Waits for the client, for the deadline and, until that has come, for the shutdown.
+fn wait(context: &Arc<Context>, endpoint: &Endpoint, interest: Interest, drain: Drain) -> Event {
+    let Endpoint::Tcp(connection) = endpoint else { return Event::Ready };
+    let now = context.clock.now();
     let timeout = poll_timeout(connection.deadline().map(|deadline| deadline.until(now)));
     let mut fds: Fixed<PollFd<'_>, 2> = Fixed::new();
-    // In the quiet time before the notice nothing is received, and what waits would end each wait at once.
-    if connection.settles.is_none() {
-        let events = if connection.has_output() { PollFlags::POLLOUT } else { PollFlags::POLLIN };
-        let _ = fds.push(PollFd::new(connection.as_fd(), events));
+    let events = match interest {
+        Interest::Input => Some(PollFlags::POLLIN),
+        Interest::Output => Some(PollFlags::POLLOUT),
+        // What waits at the socket would end each wait at once.
+        Interest::Nothing => None,
+    };
+    if let (Some(events), Some(socket)) = (events, connection.socket()) {
+        let _ = fds.push(PollFd::new(socket.as_fd(), events));
     }
-    if !heard {
-        let _ = fds.push(PollFd::new(engine.context.drain.as_fd(), PollFlags::POLLIN));
+    if drain == Drain::Awaited {
+        let _ = fds.push(PollFd::new(context.drain.as_fd(), PollFlags::POLLIN));
     }
     match poll(&mut fds, timeout) {
-        Ok(0) => Woken::Deadline,
+        Ok(0) => Event::Deadline,
         Ok(_) => {
-            let drains = !heard && fds.last().is_some_and(|fd| fd.any().unwrap_or(true));
-            if drains { Woken::Drain } else { Woken::Ready }
+            let drains = drain == Drain::Awaited && fds.last().is_some_and(|fd| fd.any().unwrap_or(true));
+            if drains { Event::Drain } else { Event::Ready }
         }
         // EINTR: a signal that the service catches. A turn finds nothing and comes back.
-        Err(_) => Woken::Ready,
+        Err(_) => Event::Ready,
     }
 }
 
@@ -87,40 +81,36 @@ mod tests {
     use super::*;
     use crate::builtin::Echo;
     use crate::config::Limits;
-    use crate::connection::{CloseReason, Flow, Wait};
-    use crate::connection::{Context, raise};
+    use crate::connection::{CloseReason, Flow, Link, Wait};
+    use crate::engine::Services;
     use crate::service::{Lines, Service, Streams, WithSessions};
-    use bytes::BytesMut;
+    use crate::stats::StatsSource;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::sync::{Arc, mpsc};
+    use std::sync::mpsc;
     use std::thread::{self, JoinHandle};
     use std::time::Duration;
 
     /// A thread in the place of a child process.
     struct Child {
-        engine: Arc<Engine>,
+        context: Arc<Context>,
         client: TcpStream,
         thread: JoinHandle<u8>,
     }
 
     fn child(service: impl Service, limits: Limits) -> Child {
-        let context = Arc::new(Context::new(limits, true).unwrap());
-        let host = Box::new(WithSessions::new(service));
-        let engine = Arc::new(Engine::new(context.clone(), Box::new([host]), Some(1), Box::default(), vec![]).unwrap());
+        let context = Arc::new(Context::forking(Limits { workers: 0, buffer: 64, ..limits }).unwrap());
+        let services: Box<[Box<dyn crate::service::ErasedService>]> = Box::new([Box::new(WithSessions::new(service))]);
+        let services = Services::new(context.clone(), services, Box::default(), 1);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let (socket, peer) = listener.accept().unwrap();
-        let mut connection = Connection::new(context, BytesMut::zeroed(64), BytesMut::zeroed(64));
-        connection.start(socket, peer, 0);
-        let served = engine.clone();
         let thread = thread::spawn(move || {
-            let status = serve(&served, served.processes.as_ref().unwrap(), &mut connection);
-            drop(connection.end());
-            status
+            let mut driver = Driver::new(Arc::new(services), 0);
+            serve(&mut driver, Client { share: None, link: Link::Socket(socket), peer, service: 0 })
         });
-        Child { engine, client, thread }
+        Child { context, client, thread }
     }
 
     impl Child {
@@ -137,7 +127,7 @@ mod tests {
 
         /// What a parent does: the child's own flag stays as it is.
         fn drain(&self) {
-            raise(&self.engine.context.drain);
+            self.context.drain.raise();
         }
 
         fn rest(&mut self) -> Vec<u8> {
@@ -156,19 +146,19 @@ mod tests {
     #[test]
     fn a_client_is_served_until_it_leaves_and_its_requests_are_counted() {
         let mut child = child(Echo, Limits::default());
-        let engine = child.engine.clone();
+        let context = child.context.clone();
         for _ in 0..3 {
             child.say(b"hello world");
             child.expect(b"hello world");
         }
         assert!(matches!(child.reason(), CloseReason::Left));
-        assert_eq!(engine.stats().served, 3);
+        assert_eq!(context.stats().served, 3);
     }
 
     #[test]
     fn the_drain_event_brings_the_notice_once() {
         let mut child = child(Echo, Limits::default());
-        let engine = child.engine.clone();
+        let context = child.context.clone();
         child.say(b"hello world");
         child.expect(b"hello world");
         child.drain();
@@ -176,7 +166,7 @@ mod tests {
         child.drain();
         child.say(b"discarded");
         assert!(matches!(child.reason(), CloseReason::Shutdown));
-        assert_eq!(engine.stats().notices, 1);
+        assert_eq!(context.stats().notices, 1);
     }
 
     #[test]

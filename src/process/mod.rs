@@ -1,6 +1,6 @@
 //! One process per connection: the parent's table of its children.
 //!
-//! In come accepted sockets, each of which gets a child, and SIGCHLD, on which every child that has ended is
+//! In come accepted clients, each of which gets a child, and SIGCHLD, on which every child that has ended is
 //! reaped; out go the reasons for which their connections were closed. The parent never waits for a child: it tells
 //! all children of the shutdown with one event, and ends those that stay with SIGKILL.
 
@@ -8,20 +8,17 @@ mod child;
 mod status;
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::access::Backoff;
-use crate::connection::Context;
-use crate::connection::{CloseReason, Connection};
-use crate::engine::Engine;
-use crate::engine::processes::Processes;
+use crate::access::{Backoff, Share};
+use crate::connection::{Client, CloseReason};
+use crate::engine::{Driver, Services};
 use crate::sys::Signals;
 
 /// The children that are alive, or have ended and are not reaped yet.
@@ -29,8 +26,8 @@ pub(crate) struct Children {
     /// Invariant: never more than its capacity, so it never allocates. No process that is not ours has one of
     /// these ids: the kernel keeps them until they are reaped.
     alive: Vec<Child>,
-    /// What the next child serves with: allocated here, written to in the child's copy only.
-    connection: Connection,
+    /// What each child serves with, in a copy of its own.
+    driver: Driver,
     /// Grows while fork(2) fails.
     pub(crate) backoff: Backoff,
 }
@@ -38,48 +35,71 @@ pub(crate) struct Children {
 struct Child {
     pid: Pid,
     peer: SocketAddr,
+    /// Given back when the child is reaped.
+    _share: Option<Share>,
 }
 
 impl Children {
-    /// Room for `limit` children.
-    pub(crate) fn new(context: &Arc<Context>, limit: usize) -> Children {
-        let mut block = BytesMut::zeroed(context.limits.buffer * 2);
-        let input = block.split_to(context.limits.buffer);
-        Children {
-            alive: Vec::with_capacity(limit),
-            connection: Connection::new(context.clone(), input, block),
-            backoff: Backoff::default(),
-        }
+    /// Room for `limit` children, which offer `services`.
+    pub(crate) fn new(services: Services, limit: usize) -> Children {
+        let driver = Driver::new(Arc::new(services), 0);
+        Children { alive: Vec::with_capacity(limit), driver, backoff: Backoff::default() }
     }
 
-    /// Starts a child for an accepted socket. It calls `release` first, to close what only the parent needs.
+    pub(crate) fn services(&self) -> &Services {
+        self.driver.services()
+    }
+
+    /// True when one more may be started. SIGCHLD wakes the accept loop when that changes.
+    pub(crate) fn has_room(&self) -> bool {
+        self.alive.len() < self.alive.capacity()
+    }
+
+    /// Starts a child for a client. It calls `release` first, to close what only the parent needs.
     ///
     /// # Errors
-    /// What fork(2) says. In the parent the socket is untouched in any case.
+    /// What fork(2) says, and the client, whose socket is untouched.
     pub(crate) fn start(
         &mut self,
-        (engine, processes): (&Engine, &Processes),
+        client: Client,
         signals: &Signals,
-        (socket, peer, service): (&mut Option<TcpStream>, SocketAddr, usize),
         release: impl FnOnce(),
-    ) -> io::Result<()> {
-        debug_assert!(self.alive.len() < self.alive.capacity());
-        let connection = &mut self.connection;
-        let pid = signals.fork(|| {
+    ) -> Result<(), (io::Error, Client)> {
+        debug_assert!(self.has_room());
+        let (driver, mut client) = (&mut self.driver, Some(client));
+        let forked = signals.fork(|| {
             release();
-            match socket.take() {
-                Some(socket) => connection.start(socket, peer, service),
-                None => return status::encode(&CloseReason::Left),
-            }
-            child::serve(engine, processes, connection)
-        })?;
-        self.alive.push(Child { pid, peer });
+            let Some(mut client) = client.take() else { return status::encode(&CloseReason::Left) };
+            // The share is the parent's to give back.
+            std::mem::forget(client.share.take());
+            child::serve(driver, client)
+        });
+        // The child, which never comes here, takes its own copy.
+        let Some(client) = client else { return Ok(()) };
+        let pid = match forked {
+            Ok(pid) => pid,
+            Err(error) => return Err((error, client)),
+        };
+        self.alive.push(Child { pid, peer: client.peer, _share: client.share });
         self.backoff.reset();
+        let context = &self.driver.services().context;
+        context.counters.accepted.add(1);
+        context.set_children(self.alive.len());
         Ok(())
     }
 
-    /// Reaps one child that has ended, if there is one: whose it was, and why it ended.
-    pub(crate) fn reap(&mut self) -> Option<(SocketAddr, CloseReason)> {
+    /// Reaps every child that has ended, and logs and counts the ends of their connections.
+    pub(crate) fn reap(&mut self) {
+        while let Some((child, reason)) = self.reap_one() {
+            let services = self.driver.services();
+            let forced = services.context.is_force_closing();
+            services.record_close(child.peer, if forced { &CloseReason::Forced } else { &reason });
+            services.context.set_children(self.alive.len());
+        }
+    }
+
+    /// Reaps one child that has ended, if there is one.
+    fn reap_one(&mut self) -> Option<(Child, CloseReason)> {
         loop {
             let (pid, reason) = match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, status)) => (pid, status::decode(status)),
@@ -92,7 +112,7 @@ impl Children {
             };
             // Others may be children of a program that this process was before, by execve(2).
             if let Some(index) = self.alive.iter().position(|child| child.pid == pid) {
-                return Some((self.alive.swap_remove(index).peer, reason));
+                return Some((self.alive.swap_remove(index), reason));
             }
         }
     }
@@ -105,7 +125,7 @@ impl Children {
     }
 
     /// Children that are not reaped yet.
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.alive.len()
     }
 }

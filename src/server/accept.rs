@@ -1,168 +1,281 @@
-//! The accept loop's way with new clients: admit, wait, shed or reject, and what to do when accepting fails.
+//! The accept loop's way with new clients: admit, wait, shed or refuse, and what to do when accepting fails.
 
+use std::fs::File;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, recv, send};
 
-use super::deferred::Pending;
-use super::listener::open_reserve;
+use super::deferred::{Deferred, Pending};
+use super::listener::{Listener, open_reserve};
 use super::server::Server;
-use crate::access::{Failure, Load, Origin, Verdict, classify};
-use crate::config::{ACCEPTS, BUSY, DEFER_TIMEOUT, QUEUE_PATIENCE, WhenFull};
+use super::serving::Serving;
+use crate::access::{Admission, Failure, Load, Origin, Share, Shares, classify};
+use crate::config::{ACCEPTS, BUSY, DEFER_TIMEOUT, Limits, QUEUE_PATIENCE, WhenFull};
+use crate::connection::{Client, Link};
 use crate::error::Error;
 use crate::log::{Text, info, warn};
-use crate::shutdown::{Phase, Trigger};
-use crate::sys::Tick;
+use crate::shutdown::Phase;
+use crate::sys::{Event, RateLimit, Tick};
+
+/// What the accept loop accepts with.
+pub(super) struct Accepting {
+    pub(super) listeners: Vec<Listener>,
+    /// With a limit per client only.
+    shares: Option<Arc<Shares>>,
+    /// Clients that wait until their address has fewer connections.
+    pub(super) deferred: Deferred,
+    /// Since when the ready queue has been full.
+    queue_full_since: Option<Tick>,
+    /// Closed to have a descriptor to answer with when there is no other.
+    reserve: Option<File>,
+    failure_lines: RateLimit,
+    share_lines: RateLimit,
+}
+
+/// What a listener does after a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accept {
+    Another,
+    /// No more in this round: the backlog is empty, or the listener pauses.
+    NoMore,
+}
+
+impl Accepting {
+    /// For that many places. `wake` wakes the accept loop.
+    ///
+    /// # Errors
+    /// When the reserve descriptor cannot be opened.
+    pub(super) fn new(
+        listeners: Vec<Listener>,
+        limits: &Limits,
+        places: usize,
+        wake: &Arc<Event>,
+    ) -> Result<Accepting, Error> {
+        let reserve = open_reserve().map_err(Error::setup("open /dev/null as the reserve descriptor"))?;
+        Ok(Accepting {
+            listeners,
+            shares: limits.per_client.map(|limit| Arc::new(Shares::new(limit, places, wake.clone()))),
+            deferred: Deferred::default(),
+            queue_full_since: None,
+            reserve: Some(reserve),
+            failure_lines: RateLimit::new(Duration::from_secs(1)),
+            share_lines: RateLimit::new(Duration::from_secs(1)),
+        })
+    }
+
+    /// For a child process, which would keep the addresses taken.
+    pub(super) fn release(&mut self) {
+        self.listeners.clear();
+        self.reserve.take();
+        self.deferred.clear();
+    }
+
+    /// The next time at which the accept loop must come back.
+    pub(super) fn deadline(&self, now: Tick) -> Option<Tick> {
+        let patience = self.queue_full_since.map(|since| since.after(QUEUE_PATIENCE)).filter(|tick| !tick.reached(now));
+        let resumes = self.listeners.iter().filter_map(|listener| listener.resumes);
+        resumes
+            .chain(patience)
+            .chain(self.deferred.deadline())
+            .fold(None, |first, next| Tick::earlier(first, Some(next)))
+    }
+
+    /// A share for one more connection of an address; `None` in it where there is no limit.
+    fn take_share(&self, peer: SocketAddr) -> Result<Option<Share>, AtLimit> {
+        match &self.shares {
+            None => Ok(None),
+            Some(shares) => shares.take(peer.ip()).map(Some).ok_or(AtLimit),
+        }
+    }
+}
+
+/// The address has as many connections as it may.
+struct AtLimit;
 
 impl Server {
     /// Whether the listeners are to be polled. If not, a wake-up or [`next_deadline`](Server::next_deadline)
     /// says when to ask again.
-    pub(super) fn admits(&mut self, now: Tick) -> bool {
-        match self.ladder.phase {
-            Phase::Running => !matches!(self.verdict(now), Verdict::Wait | Verdict::Hold),
+    pub(super) fn polls_listeners(&mut self, now: Tick) -> bool {
+        match self.stopping.phase() {
+            Phase::Running => !matches!(self.admission(now), Admission::Wait | Admission::Hold),
             Phase::Draining { .. } => true,
-            Phase::Closing { .. } | Phase::Over => false,
+            Phase::Closing { .. } | Phase::Finished => false,
         }
     }
 
-    pub(super) fn verdict(&mut self, now: Tick) -> Verdict {
-        let when_full = self.engine.context.limits.when_full;
-        let slot_free = self.engine.slot_free(when_full != WhenFull::Reject);
-        let queue_room = self.engine.queue_room();
+    /// What becomes of the next client. Where that depends on a change, the accept loop is woken when it comes.
+    fn admission(&mut self, now: Tick) -> Admission {
+        let when_full = self.serving.context().limits.when_full;
+        let slot_free = match when_full {
+            WhenFull::Reject => self.serving.has_slot(),
+            WhenFull::Wait | WhenFull::Shed => self.serving.has_slot_or_wake(),
+        };
+        let queue_room = self.serving.has_queue_room_or_wake();
         if queue_room {
-            self.queue_full_since = None;
+            self.accepting.queue_full_since = None;
         }
-        let stuck = |since: &mut Tick| since.after(QUEUE_PATIENCE).reached(now);
-        let queue_stuck = !queue_room && stuck(self.queue_full_since.get_or_insert(now));
-        let verdict = Load { slot_free, queue_room, queue_stuck, when_full }.verdict();
+        let is_stuck = |since: &mut Tick| since.after(QUEUE_PATIENCE).reached(now);
+        let queue_stuck = !queue_room && is_stuck(self.accepting.queue_full_since.get_or_insert(now));
+        let admission = Load { slot_free, queue_room, queue_stuck, when_full }.admission();
         // With no idle connection to close, a new client waits.
-        if verdict == Verdict::Shed && !self.engine.has_idle() { Verdict::Wait } else { verdict }
+        match admission {
+            Admission::Shed if !self.serving.has_idle_or_wake() => Admission::Wait,
+            admission => admission,
+        }
     }
 
-    /// Accepts what waits at one listener, up to a bound, so that signals and the others are heard. True when
-    /// more may wait.
-    pub(super) fn accept_batch(&mut self, index: usize) -> bool {
+    /// Accepts what waits at one listener, up to a bound, so that signals and the others are heard.
+    pub(super) fn accept_batch(&mut self, index: usize) -> Accept {
         let mut lost = 0;
         for _ in 0..ACCEPTS {
             let now = self.now();
-            let verdict = match self.ladder.phase {
-                Phase::Running => self.verdict(now),
+            let admission = match self.stopping.phase() {
+                Phase::Running => self.admission(now),
                 // Clients that connected before the shutdown get their requests answered. Later ones get only the
                 // notice.
-                Phase::Draining { .. } if self.engine.slot_free(false) => Verdict::Admit,
-                Phase::Draining { .. } if self.engine.context.is_draining() => Verdict::Reject,
-                Phase::Draining { .. } => Verdict::Wait,
-                Phase::Closing { .. } | Phase::Over => return false,
+                Phase::Draining { .. } if self.serving.has_slot() => Admission::Admit,
+                Phase::Draining { .. } if self.serving.context().is_draining() => Admission::Reject,
+                Phase::Draining { .. } => Admission::Wait,
+                Phase::Closing { .. } | Phase::Finished => return Accept::NoMore,
             };
-            if matches!(verdict, Verdict::Wait | Verdict::Hold) {
-                return false;
+            if matches!(admission, Admission::Wait | Admission::Hold) {
+                return Accept::NoMore;
             }
-            let Some(listener) = self.listeners.get(index) else { return false };
+            let Some(listener) = self.accepting.listeners.get_mut(index) else { return Accept::NoMore };
             match listener.accept() {
                 Ok((socket, peer)) => {
-                    self.listeners[index].backoff.reset();
-                    self.listeners[index].resumes = None;
-                    if !self.receive_client(index, verdict, socket, peer) {
-                        return false;
+                    listener.resume();
+                    if self.receive_client(index, admission, socket, peer) == Accept::NoMore {
+                        return Accept::NoMore;
                     }
                 }
-                Err(error) => match classify(&error) {
-                    Failure::Empty => return false,
-                    Failure::Retry => {
-                        self.engine.context.counters.accept_retried.add(1);
-                        lost += 1;
-                        // So many failures in a row mean that accept(2) does not consume the client (a security module
-                        // that answers EPERM), so back off.
-                        if lost == ACCEPTS {
-                            let wait = self.listeners[index].backoff.next();
-                            self.pause(index, wait, &error);
-                            return false;
+                Err(error) => {
+                    match classify(&error) {
+                        Failure::Empty => {}
+                        Failure::Retry => {
+                            self.serving.context().counters.accept_retried.add(1);
+                            lost += 1;
+                            if lost < ACCEPTS {
+                                continue;
+                            }
+                            // So many failures in a row mean that accept(2) does not consume the client (a security
+                            // module that answers EPERM), so back off.
+                            self.pause(index, &error);
                         }
+                        Failure::Exhausted => self.answer_from_reserve(index, &error),
+                        Failure::Fatal => self.fail(index, error),
                     }
-                    Failure::Exhausted => {
-                        self.back_off(index, &error);
-                        return false;
-                    }
-                    Failure::Fatal => {
-                        self.fail(index, error);
-                        return false;
-                    }
-                },
+                    return Accept::NoMore;
+                }
             }
         }
-        true
+        Accept::Another
     }
 
-    /// False when the listener is to be left alone.
-    fn receive_client(&mut self, index: usize, verdict: Verdict, socket: TcpStream, peer: SocketAddr) -> bool {
-        if verdict == Verdict::Reject {
-            self.turn_away(socket, self.listeners[index].service);
-            return true;
+    fn receive_client(&mut self, index: usize, admission: Admission, socket: TcpStream, peer: SocketAddr) -> Accept {
+        let service = self.accepting.listeners[index].service;
+        if admission == Admission::Reject {
+            self.refuse(&socket, service);
+            return Accept::Another;
         }
-        // Before anybody is closed for it.
-        if !self.engine.enter(peer) {
-            self.defer(index, socket, peer);
-            return true;
+        // Taken before a connection is closed to make room.
+        match self.accepting.take_share(peer) {
+            Ok(share) => {
+                let client = Client { share, link: Link::Socket(socket), peer, service };
+                self.admit(index, admission, client)
+            }
+            Err(AtLimit) => {
+                self.defer(Pending { socket, peer, listener: index, service, until: self.now().after(DEFER_TIMEOUT) });
+                Accept::Another
+            }
         }
-        self.welcome(index, verdict, socket, peer)
     }
 
-    /// Gives a place to a client that has [entered](crate::engine::Engine::enter). False when the listener is to be
-    /// left alone.
-    pub(super) fn welcome(&mut self, index: usize, verdict: Verdict, socket: TcpStream, peer: SocketAddr) -> bool {
-        if verdict == Verdict::Shed {
-            self.engine.shed();
+    /// Gives a place to a client.
+    fn admit(&mut self, index: usize, admission: Admission, client: Client) -> Accept {
+        if admission == Admission::Shed {
+            self.serving.shed();
         }
+        let (peer, service) = (client.peer, client.service);
         info!("Starting connection from {}", Text(&peer));
-        if self.children.is_some() {
-            return self.fork(index, socket, peer);
+        let refused = match &mut self.serving {
+            Serving::Pool(pool) => pool.admit(client).err(),
+            Serving::Processes(children) => {
+                let (accepting, control) = (&mut self.accepting, &mut self.control);
+                let release = || {
+                    accepting.release();
+                    if let Some(control) = control.take() {
+                        control.leave();
+                    }
+                };
+                // A forking server always hears signals, SIGCHLD at least.
+                let Some(signals) = &self.signals else { return Accept::NoMore };
+                match children.start(client, signals, release) {
+                    Ok(()) => None,
+                    Err((error, client)) => {
+                        // EAGAIN: RLIMIT_NPROC, or the pids limit of a cgroup; ENOMEM.
+                        let wait = children.backoff.next();
+                        self.serving.context().counters.fork_failed.add(1);
+                        if let Some(socket) = client.link.socket() {
+                            self.refuse(socket, service);
+                        }
+                        info!("Closing connection from {}", Text(&peer));
+                        self.pause_for(index, wait, &error);
+                        return Accept::NoMore;
+                    }
+                }
+            }
+        };
+        if let Some(socket) = refused.as_ref().and_then(|client| client.link.socket()) {
+            self.refuse(socket, service);
         }
-        let service = self.listeners[index].service;
-        if let Some(socket) = self.engine.admit(socket, peer, service) {
-            self.engine.leave(peer);
-            self.turn_away(socket, service);
-        }
-        true
+        Accept::Another
     }
 
-    /// Tells a client that there is no place for it, and closes.
-    pub(super) fn turn_away(&self, socket: TcpStream, service: usize) {
-        let text = match self.ladder.phase {
+    /// Tells a client that there is no place for it. Its socket is to be closed then.
+    fn refuse(&self, socket: &TcpStream, service: usize) {
+        let text = match self.stopping.phase() {
             Phase::Running => BUSY,
-            _ => self.engine.driver.hosts[service].notice(),
+            _ => self.serving.services().tcp(service).notice(),
         };
-        self.engine.context.counters.refused.add(1);
+        self.serving.context().counters.refused.add(1);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let _ = send(socket.as_raw_fd(), text, flags);
         let _ = socket.shutdown(Shutdown::Write);
-        // What it has sent already would turn the close into a reset, which may destroy the answer.
+        // What the client has sent already would turn the close into a reset, which may destroy the answer.
         let _ = recv(socket.as_raw_fd(), &mut [0; 1024], MsgFlags::MSG_DONTWAIT);
     }
 
-    /// Out of descriptors or memory: answers one client from the reserve, and leaves the listener alone.
-    fn back_off(&mut self, index: usize, error: &io::Error) {
-        self.engine.context.counters.accept_exhausted.add(1);
-        drop(self.reserve.take());
-        if let Ok((socket, _)) = self.listeners[index].accept() {
-            let service = self.listeners[index].service;
-            self.turn_away(socket, service);
+    /// Out of descriptors or memory: answers one client from the reserve, and pauses the listener.
+    fn answer_from_reserve(&mut self, index: usize, error: &io::Error) {
+        self.serving.context().counters.accept_exhausted.add(1);
+        drop(self.accepting.reserve.take());
+        let listener = &self.accepting.listeners[index];
+        if let Ok((socket, _)) = listener.accept() {
+            self.refuse(&socket, listener.service);
         }
-        self.reserve = open_reserve().ok();
-        let wait = self.listeners[index].backoff.next();
-        self.pause(index, wait, error);
+        self.accepting.reserve = open_reserve().ok();
+        self.pause(index, error);
     }
 
-    /// Leaves a listener alone for a while.
-    pub(super) fn pause(&mut self, index: usize, wait: Duration, error: &io::Error) {
-        self.listeners[index].resumes = Some(self.now().after(wait));
-        if let Some(left_out) = self.accept_lines.event() {
-            let address = &self.listeners[index].address;
+    /// Pauses a listener for a time that grows with each failure.
+    fn pause(&mut self, index: usize, error: &io::Error) {
+        let wait = self.accepting.listeners[index].backoff.next();
+        self.pause_for(index, wait, error);
+    }
+
+    fn pause_for(&mut self, index: usize, wait: Duration, error: &io::Error) {
+        let now = self.now();
+        let listener = &mut self.accepting.listeners[index];
+        listener.resumes = Some(now.after(wait));
+        if let Some(left_out) = self.accepting.failure_lines.event() {
             warn!(
                 "Cannot accept on {}: {}; new clients wait ({} failures before this one not logged)",
-                Text(address),
+                Text(&listener.address),
                 Text(error),
                 left_out
             );
@@ -170,55 +283,58 @@ impl Server {
     }
 
     fn fail(&mut self, index: usize, source: io::Error) {
-        self.engine.context.counters.accept_failed.add(1);
-        let listener = self.listeners.remove(index);
-        self.failure = Some(Error::Accept { address: listener.address, source });
-        let action = self.ladder.drain(Trigger::Failure, self.now());
-        self.act(action);
+        self.serving.context().counters.accept_failed.add(1);
+        let address = self.accepting.listeners.remove(index).address;
+        let action = self.stopping.fail(Error::Accept { address, source }, self.now());
+        self.apply(action);
     }
 
-    /// Lets a client wait whose address has its share.
-    pub(super) fn defer(&mut self, listener: usize, socket: TcpStream, peer: SocketAddr) {
-        let service = self.listeners[listener].service;
-        if self.ladder.phase != Phase::Running {
-            return self.turn_away(socket, service);
-        }
-        let pending = Pending { socket, peer, listener, service, until: self.now().after(DEFER_TIMEOUT) };
-        let kept = if self.deferred.has_place(peer.ip().into()) { self.deferred.0.push(pending) } else { Err(pending) };
-        if let Err(pending) = kept {
-            self.refuse_share(pending);
+    /// Lets a client wait whose address has all of its shares, if there is a place for it.
+    fn defer(&mut self, pending: Pending) {
+        if self.stopping.phase() != Phase::Running {
+            self.refuse(&pending.socket, pending.service);
+        } else if let Err(pending) = self.accepting.deferred.push(pending) {
+            self.refuse_over_share(&pending);
         }
     }
 
     /// Admits the deferred clients that may come in now, and refuses those whose time is over.
     pub(super) fn revisit_deferred(&mut self) {
         let mut index = 0;
-        while let Some(pending) = self.deferred.0.get(index) {
+        while let Some(pending) = self.accepting.deferred.get(index) {
             let (peer, until) = (pending.peer, pending.until);
             let now = self.now();
-            let verdict = if self.ladder.phase == Phase::Running { self.verdict(now) } else { Verdict::Reject };
-            match verdict {
-                Verdict::Admit | Verdict::Shed if self.engine.enter(peer) => {
-                    let pending = self.deferred.0.remove(index);
-                    self.welcome(pending.listener, verdict, pending.socket, peer);
+            let admission = match self.stopping.phase() {
+                Phase::Running => self.admission(now),
+                _ => Admission::Reject,
+            };
+            let share = match admission {
+                Admission::Admit | Admission::Shed => self.accepting.take_share(peer),
+                Admission::Wait | Admission::Hold | Admission::Reject => Err(AtLimit),
+            };
+            match share {
+                Ok(share) => {
+                    let Pending { socket, peer, listener, service, .. } = self.accepting.deferred.remove(index);
+                    let client = Client { share, link: Link::Socket(socket), peer, service };
+                    self.admit(listener, admission, client);
                 }
-                Verdict::Reject => {
-                    let pending = self.deferred.0.remove(index);
-                    self.turn_away(pending.socket, pending.service);
+                Err(AtLimit) if admission == Admission::Reject => {
+                    let pending = self.accepting.deferred.remove(index);
+                    self.refuse(&pending.socket, pending.service);
                 }
-                _ if until.reached(now) => {
-                    let pending = self.deferred.0.remove(index);
-                    self.refuse_share(pending);
+                Err(AtLimit) if until.reached(now) => {
+                    let pending = self.accepting.deferred.remove(index);
+                    self.refuse_over_share(&pending);
                 }
-                _ => index += 1,
+                Err(AtLimit) => index += 1,
             }
         }
     }
 
-    fn refuse_share(&mut self, pending: Pending) {
-        self.engine.context.counters.over_share.add(1);
-        if let Some(left_out) = self.share_lines.event() {
-            let share = self.engine.context.limits.per_client.unwrap_or_default();
+    fn refuse_over_share(&mut self, pending: &Pending) {
+        self.serving.context().counters.over_share.add(1);
+        if let Some(left_out) = self.accepting.share_lines.event() {
+            let share = self.serving.context().limits.per_client.unwrap_or_default();
             warn!(
                 "Client {} refused: {} has its share of {} connections ({} refusals before this one not logged)",
                 Text(&pending.peer),
@@ -227,6 +343,6 @@ impl Server {
                 left_out
             );
         }
-        self.turn_away(pending.socket, pending.service);
+        self.refuse(&pending.socket, pending.service);
     }
 }

@@ -6,6 +6,7 @@ use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use crate::access::Shares;
 use crate::config::{BUFFER, CONTROL_CLIENTS, DATAGRAM, DEFERRED, Limits, READY};
+use crate::engine::block_pairs;
 use crate::error::Error;
 
 /// Descriptors beside listeners and connections: the signal pipe (2), the events of accept loop, leader and
@@ -47,7 +48,7 @@ pub struct Budget {
 pub(crate) struct Sockets {
     pub(crate) listeners: usize,
     /// Datagram sockets, those of groups included.
-    pub(crate) ports: usize,
+    pub(crate) endpoints: usize,
     pub(crate) groups: usize,
 }
 
@@ -56,7 +57,7 @@ impl Sockets {
     /// while a group is joined anew.
     fn descriptors(self) -> u64 {
         let shared = if self.groups > 0 { 2 } else { 0 };
-        (self.listeners + self.ports + self.groups + shared) as u64
+        (self.listeners + self.endpoints + self.groups + shared) as u64
     }
 }
 
@@ -66,7 +67,8 @@ impl Budget {
     pub(crate) fn new(limits: &Limits, sockets: Sockets, session: usize, held: usize) -> Budget {
         let connections = limits.connections as u64;
         let stacks = (limits.workers * limits.stack) as u64;
-        let buffers = connections * 2 * limits.buffer as u64 + (sockets.ports * 2 * DATAGRAM) as u64;
+        let pairs = block_pairs(limits.workers, limits.connections) as u64;
+        let buffers = pairs * 2 * limits.buffer as u64 + (sockets.endpoints * 2 * DATAGRAM) as u64;
         let tables = connections * (SLOT + session as u64) + READY as u64 * 2 + held as u64;
         let (deferred, tables) = match limits.per_client {
             Some(_) => (DEFERRED as u64, tables + (connections + 1) * Shares::SIZE),
@@ -174,10 +176,10 @@ mod tests {
 
     #[test]
     fn the_budget_adds_up() {
-        let sockets = Sockets { listeners: 2, ports: 3, groups: 1 };
+        let sockets = Sockets { listeners: 2, endpoints: 3, groups: 1 };
         let budget = Budget::new(&Limits::default(), sockets, 8, 1_000);
         assert_eq!(budget.stacks, 4 * 128 * 1024);
-        assert_eq!(budget.buffers, (128 + 3) * 8192);
+        assert_eq!(budget.buffers, (128 + 4 + 1 + 3) * 8192);
         assert_eq!(budget.tables, 128 * (SLOT + 8) + READY as u64 * 2 + 1_000);
         assert_eq!(budget.memory, PROGRAM + budget.stacks + budget.buffers + budget.tables);
         assert!(budget.descriptors > 128 + 2 + 3 + 1 + 2);

@@ -4,19 +4,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
+use super::accept::Accepting;
 use super::budget::{Budget, Sockets};
 use super::builder::Builder;
 use super::retry::Retry;
-use super::server::{Parts, Server};
+use super::server::Server;
+use super::serving::Serving;
 use super::sockets::{Bound, Source};
+use super::stopping::Stopping;
 use crate::config::{CHILDREN, LISTENERS, Limits, WhenFull, check_timeout};
 use crate::connection::{Context, Tuning};
 use crate::control::Control;
 use crate::datagram::Memberships;
-use crate::engine::Engine;
+use crate::engine::{Pool, Services};
 use crate::error::Error;
 use crate::process::Children;
 use crate::service::Service;
+use crate::shutdown::Requests;
+use crate::sys::{STOPPING, Signals};
 
 impl Server {
     /// A server of `service`, with the default [`Limits`](crate::Limits) and no address yet.
@@ -37,11 +44,11 @@ impl Builder {
         if self.wanted.len() > LISTENERS {
             return Err(Error::TooManyListeners { count: self.wanted.len(), most: LISTENERS });
         }
-        let session = self.hosts.iter().map(|host| host.session_size()).sum();
+        let session = self.tcp.iter().map(|service| service.session_size()).sum();
         let count = |fits: fn(&Source) -> bool| self.wanted.iter().filter(|wanted| fits(&wanted.source)).count();
         let sockets = Sockets {
             listeners: count(Source::is_tcp),
-            ports: count(|source| !source.is_tcp()),
+            endpoints: count(|source| !source.is_tcp()),
             groups: count(|source| matches!(source, Source::Group(_))),
         };
         let budget = match self.children {
@@ -64,13 +71,13 @@ impl Builder {
             let reason = "the server does not see which client is idle; choose wait or reject";
             return Err(Error::Forking { what: "shedding idle clients".into(), reason });
         }
-        if sockets.ports > 0 {
+        if sockets.endpoints > 0 {
             let reason = "no process has a connection to serve them for; use another server";
             return Err(Error::Forking { what: "receiving datagrams".into(), reason });
         }
-        match self.hosts.iter().position(|host| host.shares_state()) {
+        match self.tcp.iter().position(|service| service.shares_state()) {
             Some(index) => Err(Error::Forking {
-                what: format!("the service {}", self.host_names[index]),
+                what: format!("the service {}", self.tcp_names[index]),
                 reason: "its clients share what it keeps, and each process would have its own copy",
             }),
             None => Ok(()),
@@ -88,39 +95,60 @@ impl Builder {
             return Err(Error::NoListener);
         }
         self.budget()?;
-        let signals = Server::route_signals(self.signals, self.children.is_some(), &self.actions)?;
-        let mut actions = self.actions;
-        let mut retry = Retry::new(self.bind_retry, signals.as_ref(), &mut actions);
-        let mut bound = Bound::new(Tuning::new(&self.limits, self.freebind));
+        let signals = self.route_signals()?;
+        let mut hooks = self.hooks;
+        let mut retry = Retry::new(self.bind_retry, signals.as_ref(), &mut hooks.actions);
+        let mut tuning = Tuning::new(&self.limits);
+        tuning.freebind = self.freebind;
+        let mut bound = Bound::new(tuning);
         for wanted in self.wanted {
-            let names = if wanted.source.is_tcp() { &self.host_names } else { &self.datagram_names };
+            let names = if wanted.source.is_tcp() { &self.tcp_names } else { &self.udp_names };
             bound.add(wanted, names, &mut retry)?;
         }
-        let Bound { listeners, ports, groups, names, tuning } = bound;
+        let Bound { listeners, endpoints, groups, names, tuning } = bound;
         tuning.report();
         let control = match self.control {
             Some(path) => Some(Control::bind(&path).map_err(|source| Error::Control { path, source })?),
             None => None,
         };
-        let limits = match self.children {
-            None => self.limits,
-            // Nothing of the pool is allocated.
-            Some(_) => Limits { workers: 0, connections: 0, queue: 1, ..self.limits },
+        let (tcp, udp) = (self.tcp.into_boxed_slice(), self.udp.into_boxed_slice());
+        let (serving, places) = match self.children {
+            None => {
+                let connections = self.limits.connections;
+                let services = Services::new(Arc::new(Context::new(self.limits)?), tcp, udp, connections);
+                (Serving::Pool(Pool::new(services, endpoints)?), connections)
+            }
+            Some(children) => {
+                // One session, of which each process has its own copy.
+                let context = Context::forking(Limits { workers: 0, ..self.limits })?;
+                let services = Services::new(Arc::new(context), tcp, udp, 1);
+                (Serving::Processes(Children::new(services, children)), children)
+            }
         };
-        let context = Arc::new(Context::new(limits, self.children.is_some())?);
-        let children = self.children.map(|limit| Children::new(&context, limit));
-        let (hosts, datagrams) = (self.hosts.into_boxed_slice(), self.datagrams.into_boxed_slice());
-        let engine = Engine::new(context, hosts, self.children, datagrams, ports)?;
-        Server::new(Parts {
-            engine,
-            listeners,
+        let Context { limits, wake, .. } = &**serving.context();
+        Ok(Server {
+            accepting: Accepting::new(listeners, limits, places, wake)?,
+            stopping: Stopping::new(limits.grace),
+            requests: Arc::new(Requests::new(wake.clone())),
             memberships: Memberships::new(groups),
             names,
             signals,
-            actions,
-            hooks: self.hooks,
             control,
-            children,
+            hooks,
+            serving,
         })
+    }
+
+    /// Routes the signals that have an action, and those that the server itself hears.
+    fn route_signals(&self) -> Result<Option<Signals>, Error> {
+        let mut signals: Vec<Signal> = self.hooks.actions.signals().collect();
+        if self.signals {
+            signals.extend(STOPPING.into_iter().chain([Signal::SIGUSR1]));
+        }
+        signals.extend(self.children.map(|_| Signal::SIGCHLD));
+        if signals.is_empty() {
+            return Ok(None);
+        }
+        Signals::route(&signals).map(Some).map_err(Error::setup("install signal handlers"))
     }
 }

@@ -7,7 +7,6 @@ use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::actions::Actions;
 use super::hooks::Hooks;
 use super::sockets::{Source, Wanted};
 use crate::config::{Limits, WhenFull};
@@ -35,13 +34,13 @@ use crate::service::{ErasedService, Service, WithSessions};
 #[derive(Default)]
 pub struct Builder {
     pub(super) limits: Limits,
-    pub(super) hosts: Vec<Box<dyn ErasedService>>,
+    pub(super) tcp: Vec<Box<dyn ErasedService>>,
     /// What the TCP services are called.
-    pub(super) host_names: Vec<String>,
-    pub(super) datagrams: Vec<Box<dyn Datagram>>,
-    pub(super) datagram_names: Vec<String>,
+    pub(super) tcp_names: Vec<String>,
+    pub(super) udp: Vec<Box<dyn Datagram>>,
+    pub(super) udp_names: Vec<String>,
     /// The service added last is one for datagrams.
-    pub(super) datagram_last: bool,
+    last_is_udp: bool,
     pub(super) wanted: Vec<Wanted>,
     pub(super) signals: bool,
     pub(super) bind_retry: Duration,
@@ -49,7 +48,6 @@ pub struct Builder {
     pub(super) control: Option<PathBuf>,
     pub(super) children: Option<usize>,
     pub(super) memory: usize,
-    pub(super) actions: Actions,
     pub(super) hooks: Hooks,
 }
 
@@ -61,23 +59,23 @@ impl Builder {
 
     /// Adds a TCP service. Addresses to listen on that are given from here on are its.
     pub fn service(mut self, service: impl Service) -> Builder {
-        self.host_names.push(name_of(&service));
-        self.hosts.push(Box::new(WithSessions::new(service)));
-        self.datagram_last = false;
+        self.tcp_names.push(name_of(&service));
+        self.tcp.push(Box::new(WithSessions::new(service)));
+        self.last_is_udp = false;
         self
     }
 
     /// Adds a datagram service. Addresses to bind to that are given from here on are its.
     pub fn datagram(mut self, service: impl Datagram) -> Builder {
-        self.datagram_names.push(name_of(&service));
-        self.datagrams.push(Box::new(service));
-        self.datagram_last = true;
+        self.udp_names.push(name_of(&service));
+        self.udp.push(Box::new(service));
+        self.last_is_udp = true;
         self
     }
 
     /// Names the service added last, for log lines and errors.
     pub fn name(mut self, name: &str) -> Builder {
-        let names = if self.datagram_last { &mut self.datagram_names } else { &mut self.host_names };
+        let names = if self.last_is_udp { &mut self.udp_names } else { &mut self.tcp_names };
         if let Some(last) = names.last_mut() {
             *last = name.to_string();
         }
@@ -136,7 +134,7 @@ impl Builder {
     }
 
     fn want(&mut self, source: Source) {
-        let services = if source.is_tcp() { self.hosts.len() } else { self.datagrams.len() };
+        let services = if source.is_tcp() { self.tcp.len() } else { self.udp.len() };
         self.wanted.push(Wanted { source, service: services.checked_sub(1) });
     }
 
@@ -272,7 +270,7 @@ impl Builder {
     /// [`Error::Signal`] for SIGHUP, SIGINT, SIGTERM and SIGQUIT, which stop the server; for SIGCHLD, which a
     /// forking one hears; for those that no program can go on after; and for numbers that are no signal's.
     pub fn on_signal(mut self, signal: i32, action: impl FnMut() + Send + 'static) -> Result<Builder, Error> {
-        self.actions.set(signal, Box::new(action))?;
+        self.hooks.actions.set(signal, Box::new(action))?;
         Ok(self)
     }
 }

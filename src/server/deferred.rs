@@ -14,8 +14,9 @@ use crate::config::DEFERRED;
 use crate::sys::Tick;
 
 #[derive(Debug, Default)]
-pub(super) struct Deferred(pub(super) Fixed<Pending, DEFERRED>);
+pub(super) struct Deferred(Fixed<Pending, DEFERRED>);
 
+/// An accepted client that waits for a share of its address.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) socket: TcpStream,
@@ -37,10 +38,19 @@ impl Deferred {
         self.0.clear();
     }
 
-    /// True when one more client of that address may wait.
-    pub(super) fn has_place(&self, origin: Origin) -> bool {
-        let of_same = self.0.iter().filter(|pending| Origin::from(pending.peer.ip()) == origin).count();
-        !self.0.is_full() && of_same < DEFERRED / 4
+    /// Keeps a client, or hands it back when there is no place, or none for its address.
+    pub(super) fn push(&mut self, pending: Pending) -> Result<(), Pending> {
+        let origin = Origin::from(pending.peer.ip());
+        let of_same = self.0.iter().filter(|other| Origin::from(other.peer.ip()) == origin).count();
+        if of_same < DEFERRED / 4 { self.0.push(pending) } else { Err(pending) }
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&Pending> {
+        self.0.get(index)
+    }
+
+    pub(super) fn remove(&mut self, index: usize) -> Pending {
+        self.0.remove(index)
     }
 }
 
@@ -53,16 +63,12 @@ mod tests {
     #[test]
     fn an_address_has_a_quarter_of_the_places() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (mut deferred, until) = (Deferred::default(), Clock::start().now());
+        let (mut deferred, until) = (Deferred::default(), Clock::default().now());
         let places = (0..20).map(|host| {
             let kept = (0..DEFERRED).take_while(|port| {
                 let peer = SocketAddr::from(([192, 0, 2, host], *port as u16));
-                let place = deferred.has_place(peer.ip().into());
-                if place {
-                    let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-                    deferred.0.push(Pending { socket, peer, listener: 0, service: 0, until }).unwrap();
-                }
-                place
+                let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                deferred.push(Pending { socket, peer, listener: 0, service: 0, until }).is_ok()
             });
             kept.count()
         });

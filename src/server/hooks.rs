@@ -5,9 +5,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::watchdog::{Beat, Verdict, Watchdog};
+use super::actions::Actions;
+use super::watchdog::{Look, Ping, Watchdog};
 use crate::config::check_timeout;
-use crate::engine::pulse::Pulse;
+use crate::engine::Activity;
 use crate::error::Error;
 use crate::log::{Text, error, warn};
 use crate::sys::{Span, Tick};
@@ -20,6 +21,8 @@ pub(crate) struct Hooks {
     ready: Vec<Once>,
     drain: Vec<Once>,
     watchdog: Option<Watchdog>,
+    /// What is done on signals.
+    pub(super) actions: Actions,
 }
 
 impl Hooks {
@@ -31,7 +34,7 @@ impl Hooks {
         self.drain.push(action);
     }
 
-    pub(super) fn watch(&mut self, interval: Duration, ping: Beat) {
+    pub(super) fn watch(&mut self, interval: Duration, ping: Ping) {
         self.watchdog = Some(Watchdog::new(interval, ping));
     }
 
@@ -49,18 +52,18 @@ impl Hooks {
     }
 
     /// Tells the watchdog, when it is time to and the workers come forward.
-    pub(super) fn ping_watchdog(&mut self, now: Tick, pulse: impl FnOnce() -> Pulse) {
+    pub(super) fn ping_watchdog(&mut self, now: Tick, activity: impl FnOnce() -> Activity) {
         let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.is_due(now)) else { return };
-        let verdict = watchdog.look(now, pulse());
-        match verdict {
-            Verdict::Beat | Verdict::BeatAgain => call("watchdog", &mut watchdog.beat),
-            Verdict::Stuck | Verdict::StillStuck => {}
+        let look = watchdog.look(now, activity());
+        match look {
+            Look::Ping | Look::PingAgain => call("watchdog", &mut watchdog.ping),
+            Look::Stuck | Look::StillStuck => {}
         }
         let interval = Text(&Span(watchdog.interval()));
-        match verdict {
-            Verdict::Stuck => error!("No worker has moved for {} while work waits; the watchdog is not told", interval),
-            Verdict::BeatAgain => warn!("The workers move again; the watchdog is told"),
-            Verdict::Beat | Verdict::StillStuck => {}
+        match look {
+            Look::Stuck => error!("No worker has moved for {} while work waits; the watchdog is not told", interval),
+            Look::PingAgain => warn!("The workers move again; the watchdog is told"),
+            Look::Ping | Look::StillStuck => {}
         }
     }
 

@@ -54,6 +54,12 @@ impl Listener {
         self.resumes = self.resumes.filter(|tick| !tick.reached(now));
     }
 
+    /// A client was accepted: the listener need not pause, and the next failure is a first one.
+    pub(super) fn resume(&mut self) {
+        self.backoff.reset();
+        self.resumes = None;
+    }
+
     pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.socket.accept()
     }
@@ -79,7 +85,7 @@ mod tests {
     /// The pause ends once, also when the clock goes on for half of its range and wraps.
     #[test]
     fn a_listener_that_resumed_is_not_paused_again_by_the_clock() {
-        let mut tuning = Tuning::new(&Limits::default(), false);
+        let mut tuning = Tuning::new(&Limits::default());
         let mut listener = Listener::bind(([127, 0, 0, 1], 0).into(), 0, &mut tuning).unwrap();
         let now = Tick::from_raw(u32::MAX - 100).unwrap();
         listener.resumes = Some(now.after(Duration::from_millis(500)));

@@ -12,14 +12,14 @@ mod budget;
 mod build;
 mod builder;
 mod deferred;
-mod drain;
 mod environment;
-mod forking;
 mod hooks;
 mod listener;
 mod retry;
 mod server;
+mod serving;
 mod sockets;
+mod stopping;
 mod watchdog;
 
 pub use budget::Budget;

@@ -16,12 +16,9 @@ use nix::sys::signal::Signal;
 
 use super::actions::Actions;
 use crate::access::Backoff;
-use crate::connection::poll_timeout;
 use crate::error::Error;
 use crate::log::{Text, warn};
-use crate::sys::STOPPING;
-use crate::sys::Seconds;
-use crate::sys::Signals;
+use crate::sys::{STOPPING, Seconds, Signals, poll_timeout};
 
 pub(crate) struct Retry<'a> {
     started: Instant,

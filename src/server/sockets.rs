@@ -29,7 +29,7 @@ pub(crate) enum Source {
 /// The sockets of a server that is being built, in the order in which they were asked for.
 pub(crate) struct Bound {
     pub(crate) listeners: Vec<Listener>,
-    pub(crate) ports: Vec<UdpEndpoint>,
+    pub(crate) endpoints: Vec<UdpEndpoint>,
     pub(crate) groups: Vec<Group>,
     pub(crate) names: Vec<(SocketAddr, String)>,
     pub(crate) tuning: Tuning,
@@ -53,7 +53,7 @@ impl Source {
 
 impl Bound {
     pub(crate) fn new(tuning: Tuning) -> Bound {
-        Bound { listeners: vec![], ports: vec![], groups: vec![], names: vec![], tuning }
+        Bound { listeners: vec![], endpoints: vec![], groups: vec![], names: vec![], tuning }
     }
 
     pub(crate) fn add(&mut self, wanted: Wanted, names: &[String], retry: &mut Retry<'_>) -> Result<(), Error> {
@@ -75,17 +75,17 @@ impl Bound {
                 self.listen(listener)
             }
             Source::Datagrams(_) => {
-                let port = retry.attempt(address, name, || UdpEndpoint::bind(address, service, tuning))?;
-                self.receive(port)
+                let endpoint = retry.attempt(address, name, || UdpEndpoint::bind(address, service, tuning))?;
+                self.receive(endpoint)
             }
             Source::ReadyDatagrams(socket) => {
-                let port = UdpEndpoint::adopt(socket, service).map_err(unusable())?;
-                self.receive(port)
+                let endpoint = UdpEndpoint::adopt(socket, service).map_err(unusable())?;
+                self.receive(endpoint)
             }
             Source::Group(group) => {
-                let port = retry.attempt(address, name, || UdpEndpoint::bind_group(address, service, tuning))?;
+                let endpoint = retry.attempt(address, name, || UdpEndpoint::bind_group(address, service, tuning))?;
                 self.groups.push(group);
-                self.receive(port)
+                self.receive(endpoint)
             }
         };
         self.names.push((bound, name.clone()));
@@ -98,9 +98,9 @@ impl Bound {
         address
     }
 
-    fn receive(&mut self, port: UdpEndpoint) -> SocketAddr {
-        let address = port.address;
-        self.ports.push(port);
+    fn receive(&mut self, endpoint: UdpEndpoint) -> SocketAddr {
+        let address = endpoint.address;
+        self.endpoints.push(endpoint);
         address
     }
 }

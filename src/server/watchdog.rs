@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use crate::engine::pulse::Pulse;
+use crate::engine::Activity;
 use crate::sys::Tick;
 
 /// What the embedding program does at each beat.
-pub(super) type Beat = Box<dyn FnMut() + Send>;
+pub(super) type Ping = Box<dyn FnMut() + Send>;
 
 pub(super) struct Watchdog {
-    pub(super) beat: Beat,
+    pub(super) ping: Ping,
     interval: Duration,
     next: Option<Tick>,
     /// What had been done when something was first found waiting.
@@ -22,18 +22,18 @@ pub(super) struct Watchdog {
 
 /// What a look has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Beat,
+pub(super) enum Look {
+    Ping,
     /// The workers have begun to move again.
-    BeatAgain,
+    PingAgain,
     /// Something waits, and no worker has moved since the last look: the first of these.
     Stuck,
     StillStuck,
 }
 
 impl Watchdog {
-    pub(super) fn new(interval: Duration, beat: Beat) -> Watchdog {
-        Watchdog { beat, interval, next: None, stuck_at: None, stuck: false }
+    pub(super) fn new(interval: Duration, ping: Ping) -> Watchdog {
+        Watchdog { ping, interval, next: None, stuck_at: None, stuck: false }
     }
 
     pub(super) fn interval(&self) -> Duration {
@@ -54,20 +54,20 @@ impl Watchdog {
     }
 
     /// Judges what is seen now, and plans the next look.
-    pub(super) fn look(&mut self, now: Tick, pulse: Pulse) -> Verdict {
-        let stuck = pulse.waits && self.stuck_at == Some(pulse.moves);
-        self.stuck_at = pulse.waits.then_some(pulse.moves);
-        let verdict = match (self.stuck, stuck) {
-            (false, false) => Verdict::Beat,
-            (true, false) => Verdict::BeatAgain,
-            (false, true) => Verdict::Stuck,
-            (true, true) => Verdict::StillStuck,
+    pub(super) fn look(&mut self, now: Tick, activity: Activity) -> Look {
+        let stuck = activity.work_waits && self.stuck_at == Some(activity.moves);
+        self.stuck_at = activity.work_waits.then_some(activity.moves);
+        let look = match (self.stuck, stuck) {
+            (false, false) => Look::Ping,
+            (true, false) => Look::PingAgain,
+            (false, true) => Look::Stuck,
+            (true, true) => Look::StillStuck,
         };
         self.stuck = stuck;
         // The supervisor allows two intervals, so it can miss one beat. While the workers stand still they are looked at
         // more often, so that the next beat comes soon after they move.
         self.next = Some(now.after(if stuck { self.interval / 4 } else { self.interval }));
-        verdict
+        look
     }
 }
 
@@ -79,23 +79,28 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn watchdog() -> (Watchdog, Tick) {
-        let (mut watchdog, now) = (Watchdog::new(SECOND, Box::new(|| {})), Clock::start().now());
+        let (mut watchdog, now) = (Watchdog::new(SECOND, Box::new(|| {})), Clock::default().now());
         watchdog.start(now);
         (watchdog, now)
     }
 
-    fn pulse(moves: u64, waits: bool) -> Pulse {
-        Pulse { moves, waits }
+    fn activity(moves: u64, work_waits: bool) -> Activity {
+        Activity { moves, work_waits }
     }
 
     #[test]
     fn an_idle_server_and_a_busy_one_beat() {
         let (mut watchdog, now) = watchdog();
         assert!(!watchdog.is_due(now) && watchdog.is_due(now.after(SECOND)));
-        for seen in
-            [pulse(0, false), pulse(0, false), pulse(0, true), pulse(9, true), pulse(10, true), pulse(10, false)]
-        {
-            assert_eq!(watchdog.look(now, seen), Verdict::Beat);
+        for seen in [
+            activity(0, false),
+            activity(0, false),
+            activity(0, true),
+            activity(9, true),
+            activity(10, true),
+            activity(10, false),
+        ] {
+            assert_eq!(watchdog.look(now, seen), Look::Ping);
             assert_eq!(watchdog.deadline(), Some(now.after(SECOND)));
         }
     }
@@ -103,24 +108,24 @@ mod tests {
     #[test]
     fn work_that_waits_from_one_look_to_the_next_without_any_move_silences_it() {
         let (mut watchdog, now) = watchdog();
-        let seen = [pulse(5, true), pulse(5, true), pulse(5, true), pulse(6, true), pulse(6, true), pulse(6, false)];
-        let verdicts = seen.map(|pulse| watchdog.look(now, pulse));
-        let expected = [
-            Verdict::Beat,
-            Verdict::Stuck,
-            Verdict::StillStuck,
-            Verdict::BeatAgain,
-            Verdict::Stuck,
-            Verdict::BeatAgain,
+        let seen = [
+            activity(5, true),
+            activity(5, true),
+            activity(5, true),
+            activity(6, true),
+            activity(6, true),
+            activity(6, false),
         ];
-        assert_eq!(verdicts, expected);
+        let looks = seen.map(|activity| watchdog.look(now, activity));
+        let expected = [Look::Ping, Look::Stuck, Look::StillStuck, Look::PingAgain, Look::Stuck, Look::PingAgain];
+        assert_eq!(looks, expected);
     }
 
     #[test]
     fn one_that_is_stuck_is_looked_at_more_often() {
         let (mut watchdog, now) = watchdog();
-        watchdog.look(now, pulse(5, true));
-        watchdog.look(now, pulse(5, true));
+        watchdog.look(now, activity(5, true));
+        watchdog.look(now, activity(5, true));
         assert_eq!(watchdog.deadline(), Some(now.after(SECOND / 4)));
     }
 }

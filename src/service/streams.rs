@@ -6,9 +6,10 @@
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use super::Service;
-use crate::connection::{Connection, Fill, Flow, Wait};
+use crate::connection::{Connection, Flow, Interest, Notice, Received};
 
 /// A service made of a closure that reads and writes a blocking [`Stream`], and keeps its worker until it returns.
 ///
@@ -58,7 +59,7 @@ where
     }
 
     fn serve(&self, connection: &mut Connection, (): &mut ()) -> io::Result<Flow> {
-        let mut stream = Stream { connection, input_cut: false };
+        let mut stream = Stream { connection, input_cut: false, request: Some(Instant::now()) };
         (self.0)(&mut stream)?;
         stream.flush()?;
         // The handler saw the end of its input although the client may still send, so the notice tells the client why.
@@ -84,6 +85,8 @@ pub struct Stream<'a> {
     connection: &'a mut Connection,
     /// True once the handler saw the shutdown as the end of its input.
     input_cut: bool,
+    /// Since when the request in hand is being received. A handler may take longer than a tick stays comparable.
+    request: Option<Instant>,
 }
 
 impl Stream<'_> {
@@ -96,18 +99,26 @@ impl Stream<'_> {
     fn await_input(&mut self) -> io::Result<()> {
         while self.connection.input().is_empty() && !self.connection.input().has_ended() && !self.input_cut {
             self.flush()?;
-            let filled = self.connection.fill()?;
-            self.connection.moved();
-            match filled {
-                Fill::Bytes | Fill::Ended => {}
-                Fill::Nothing if self.connection.is_draining() => self.input_cut = true,
-                Fill::Nothing => {
-                    let wait = self.connection.awaits_reply().map_or(Wait::Idle, |_| Wait::Request);
-                    self.connection.block(wait)?;
-                }
+            if self.connection.is_draining() && self.connection.notice == Notice::NotDue {
+                self.connection.limit_input();
+            }
+            match self.connection.receive()? {
+                Received::Bytes => self.request = self.request.or_else(|| Some(Instant::now())),
+                Received::End => {}
+                Received::Nothing if self.connection.is_draining() => self.input_cut = true,
+                Received::Nothing => self.connection.block(Interest::Input, self.patience())?,
             }
         }
         Ok(())
+    }
+
+    /// How long the handler may wait for input now.
+    fn patience(&self) -> Duration {
+        let limits = self.connection.limits();
+        match self.request {
+            Some(since) => limits.request_timeout.saturating_sub(since.elapsed()),
+            None => limits.idle_timeout,
+        }
     }
 }
 
@@ -136,15 +147,17 @@ impl Write for Stream<'_> {
         if self.connection.output().room() == 0 {
             self.flush()?;
         }
-        self.connection.request_answered();
+        self.connection.start_next_request();
+        self.request = (!self.connection.input().is_empty()).then(Instant::now);
         Ok(self.connection.output().push(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.connection.tick();
         while !self.connection.flush()? {
-            self.connection.block(Wait::Write)?;
+            let limit = self.connection.limits().write_timeout;
+            self.connection.block(Interest::Output, limit)?;
         }
-        self.connection.moved();
         Ok(())
     }
 }

@@ -1,37 +1,47 @@
 //! Monotonic time in whole milliseconds, small enough for an atomic on every target.
 //!
-//! A deadline is compared and stored by several threads for every request, so it is a 32-bit [`Tick`], modulo
-//! 2^32 ms (49 days). That is sound because every deadline lies at most [`MAX_TIMEOUT`] ahead, far below half
-//! of the range. The wall clock has no part in it: a jump of it changes nothing.
+//! A [`Tick`] counts modulo 2^32 ms (49.7 days), and two ticks are compared by their difference. So a comparison is
+//! right while the two lie less than half of that apart. A deadline lies at most [`MAX_TIMEOUT`] ahead; whoever keeps
+//! a tick of the past clears it when it is over. The wall clock has no part in this: a jump of it changes nothing.
 //!
 //! [`MAX_TIMEOUT`]: crate::config::MAX_TIMEOUT
 
-use std::time::{Duration, Instant};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-/// A moment, in milliseconds since the clock's start, modulo 2^32. Never 0: that is "none" where an atomic holds one.
+use nix::time::{ClockId, clock_gettime};
+
+/// A moment, in milliseconds modulo 2^32. Never 0, so that an `Option<Tick>` fits into 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tick(u32);
+pub(crate) struct Tick(NonZeroU32);
 
 impl Tick {
     /// The tick that an atomic holds; 0 is none.
     pub(crate) fn from_raw(raw: u32) -> Option<Tick> {
-        (raw != 0).then_some(Tick(raw))
+        NonZeroU32::new(raw).map(Tick)
     }
 
     /// What an atomic holds for a tick.
     pub(crate) fn to_raw(tick: Option<Tick>) -> u32 {
-        tick.map_or(0, |tick| tick.0)
+        tick.map_or(0, |tick| tick.0.get())
     }
 
+    fn new(millis: u32) -> Tick {
+        // The millisecond 0 is told as the one after it.
+        Tick(NonZeroU32::new(millis).unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// The deadline that lies `wait` ahead. It is never met early: `wait` is rounded up, and one more is added because
+    /// the present was rounded down.
     pub(crate) fn after(self, wait: Duration) -> Tick {
-        // Rounded up, and one more because the present is rounded down: a deadline is never met early.
-        // In 32 bits, for no wait is longer than MAX_TIMEOUT: wider divisions are slow on a 32-bit processor.
+        // 32 bits suffice, for no wait is longer than MAX_TIMEOUT; wider divisions are slow on a 32-bit processor.
         let millis = (wait.as_secs() as u32).wrapping_mul(1_000).wrapping_add(wait.subsec_nanos().div_ceil(1_000_000));
-        Tick(self.0.wrapping_add(millis).wrapping_add(u32::from(millis > 0)).max(1))
+        Tick::new(self.0.get().wrapping_add(millis).wrapping_add(u32::from(millis > 0)))
     }
 
     pub(crate) fn is_before(self, other: Tick) -> bool {
-        (self.0.wrapping_sub(other.0) as i32) < 0
+        (self.0.get().wrapping_sub(other.0.get()) as i32) < 0
     }
 
     /// True when this deadline has come at `now`.
@@ -43,24 +53,45 @@ impl Tick {
     pub(crate) fn until(self, now: Tick) -> Duration {
         match self.reached(now) {
             true => Duration::ZERO,
-            false => Duration::from_millis(self.0.wrapping_sub(now.0).into()),
+            false => Duration::from_millis(self.0.get().wrapping_sub(now.0.get()).into()),
+        }
+    }
+
+    /// The earlier of two ticks, of which each may be none.
+    pub(crate) fn earlier(one: Option<Tick>, other: Option<Tick>) -> Option<Tick> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(if other.is_before(one) { other } else { one }),
+            (one, other) => one.or(other),
         }
     }
 }
 
-/// The source of ticks.
-#[derive(Debug)]
-pub(crate) struct Clock(Instant);
+/// The source of ticks: CLOCK_MONOTONIC of clock_gettime(2).
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    /// Milliseconds added to the kernel's, modulo 2^32. Tests turn the clock with it.
+    offset: AtomicU32,
+}
 
 impl Clock {
-    pub(crate) fn start() -> Clock {
-        Clock(Instant::now())
+    pub(crate) fn now(&self) -> Tick {
+        // The call cannot fail: every kernel has this clock, and the result has a place.
+        let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or((0, 0), |time| (time.tv_sec(), time.tv_nsec()));
+        // Modulo 2^32, so seconds of any width will do.
+        let millis = (time.0 as u32).wrapping_mul(1_000).wrapping_add(time.1 as u32 / 1_000_000);
+        Tick::new(millis.wrapping_add(self.offset.load(Ordering::Relaxed)))
     }
 
-    pub(crate) fn now(&self) -> Tick {
-        // Modulo 2^32, so seconds of any width will do.
-        let time = self.0.elapsed();
-        Tick((time.as_secs() as u32).wrapping_mul(1_000).wrapping_add(time.subsec_millis()).wrapping_add(1).max(1))
+    /// Turns the clock forward.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn advance(&self, millis: u32) {
+        self.offset.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// Turns the clock to so many milliseconds before the wrap.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn advance_to_wrap(&self, millis_before: u32) {
+        self.advance(0_u32.wrapping_sub(self.now().0.get()).wrapping_sub(millis_before));
     }
 }
 
@@ -68,26 +99,41 @@ impl Clock {
 mod tests {
     use super::*;
 
+    fn tick(raw: u32) -> Tick {
+        Tick::from_raw(raw).unwrap()
+    }
+
     #[test]
     fn deadlines_hold_across_the_wrap() {
-        let late = Tick(u32::MAX - 10);
+        let late = tick(u32::MAX - 10);
         let next = late.after(Duration::from_millis(100));
-        assert_eq!(next, Tick(90));
+        assert_eq!(next, tick(90));
         assert!(late.is_before(next) && !next.is_before(late));
         assert!(!next.reached(late) && next.reached(next));
         assert_eq!(next.until(late), Duration::from_millis(101));
         assert_eq!(late.until(next), Duration::ZERO);
+        assert_eq!(Tick::earlier(Some(next), Some(late)), Some(late));
     }
 
     #[test]
     fn a_tick_is_never_the_unset_value() {
-        assert_eq!(Tick(u32::MAX - 1).after(Duration::from_millis(1)), Tick(1));
+        assert_eq!(tick(u32::MAX - 1).after(Duration::from_millis(1)), tick(1));
     }
 
     #[test]
     fn waits_are_rounded_up() {
-        assert_eq!(Tick(1).after(Duration::from_micros(1)), Tick(3));
-        assert_eq!(Tick(1).after(Duration::new(2, 1)), Tick(1 + 2_001 + 1));
-        assert_eq!(Tick(1).after(Duration::ZERO), Tick(1));
+        assert_eq!(tick(1).after(Duration::from_micros(1)), tick(3));
+        assert_eq!(tick(1).after(Duration::new(2, 1)), tick(1 + 2_001 + 1));
+        assert_eq!(tick(1).after(Duration::ZERO), tick(1));
+    }
+
+    #[test]
+    fn the_clock_runs_and_can_be_turned() {
+        let clock = Clock::default();
+        let before = clock.now();
+        clock.advance(86_400_000);
+        assert!(before.after(Duration::from_secs(86_399)).reached(clock.now()));
+        clock.advance_to_wrap(50);
+        assert!(clock.now().0.get() > u32::MAX - 51 || clock.now().0.get() < 5_000);
     }
 }

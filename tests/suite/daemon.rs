@@ -108,7 +108,7 @@ fn check_prints_the_budget() {
         let output = run(&["serve", "--check", "--workers", "8", "--buffer", "8192"]);
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0));
-        for part in ["descriptors: ", "stacks: 1024 KiB", "buffers: 2048 KiB", "worst-case memory: "] {
+        for part in ["descriptors: ", "stacks: 1024 KiB", "buffers: 2192 KiB", "worst-case memory: "] {
             assert!(text.contains(part), "{text}");
         }
         expect_error(&["serve", "--check", "--workers", "0"], 2, &["--workers 0"]);

@@ -4,94 +4,91 @@
 //! tested is the queue itself. `make model` runs these, and `make mutants` shows that they notice breaks.
 
 use super::*;
-use loom::sync::Arc;
+use crate::engine::ownership::Token;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
-/// A poller of the model: the leader waits in it until it is kicked or an event is there.
-#[derive(Default)]
+/// A poller of the model: the leader waits in it until it is called away or an edge is there.
+#[derive(Clone)]
 struct Poller {
-    state: Mutex<(bool, Vec<Token>)>,
-    woken: Condvar,
+    edges: Arc<Mutex<Vec<Token>>>,
+    leader: Arc<Event>,
 }
 
 impl Poller {
     fn new() -> Poller {
-        Poller { state: Mutex::new((false, Vec::new())), woken: Condvar::new() }
+        Poller { edges: Arc::new(Mutex::new(Vec::new())), leader: Arc::new(Event::new().unwrap()) }
     }
 
-    fn wait(&self) -> Vec<Token> {
-        let mut state = lock(&self.state);
-        while !state.0 && state.1.is_empty() {
-            state = self.woken.wait(state).unwrap();
-        }
-        state.0 = false;
-        std::mem::take(&mut state.1)
+    fn wait(&self) -> Found {
+        self.leader.wait();
+        self.poll_once()
     }
 
-    fn glance(&self) -> Vec<Token> {
-        std::mem::take(&mut lock(&self.state).1)
-    }
-
-    fn kick(&self) {
-        lock(&self.state).0 = true;
-        self.woken.notify_one();
+    fn poll_once(&self) -> Found {
+        lock(&self.edges).drain(..).map(Ready::stand_in).collect()
     }
 
     fn report(&self, token: Token) {
-        lock(&self.state).1.push(token);
-        self.woken.notify_one();
+        lock(&self.edges).push(token);
+        self.leader.raise();
     }
 }
 
-fn work(queue: &Queue, poller: &Poller, serve: impl Fn(Token)) {
-    let mut found = Vec::new();
-    let mut leads = false;
-    loop {
-        let bring = if leads { Bring::Ready(&found) } else { Bring::Nothing };
-        leads = false;
-        match queue.next(bring).0 {
-            Job::Serve(token) => serve(token),
-            Job::Lead => (found, leads) = (poller.wait(), true),
-            Job::Glance => (found, leads) = (poller.glance(), true),
-            Job::Stop => return,
+type Found = heapless::Vec<Ready, 4>;
+
+fn next(queue: &Queue) -> Job {
+    queue.next::<4>(Returned::Nothing)
+}
+
+/// One job done, the next one asked for.
+fn step(queue: &Queue, poller: &Poller, job: Job, serve: impl Fn(Token)) -> Option<Job> {
+    match job {
+        Job::Serve(ready) => {
+            serve(ready.token());
+            Some(next(queue))
         }
+        Job::Poll => Some(queue.next(Returned::Found(&mut poller.wait()))),
+        Job::PollOnce => Some(queue.next(Returned::Found(&mut poller.poll_once()))),
+        Job::Stop => None,
+    }
+}
+
+fn run_worker(queue: &Queue, poller: &Poller, serve: impl Fn(Token)) {
+    let mut job = Some(next(queue));
+    while let Some(todo) = job {
+        job = step(queue, poller, todo, &serve);
     }
 }
 
 /// Workers on a queue and a poller.
 struct Pool {
     queue: Arc<Queue>,
-    poller: Arc<Poller>,
+    poller: Poller,
     workers: Vec<thread::JoinHandle<()>>,
 }
 
 impl Pool {
-    fn start(count: usize, prompt: bool, serve: impl Fn(Token) + Clone + 'static) -> Pool {
-        let (queue, poller) = (Arc::new(Queue::new(4, prompt)), Arc::new(Poller::new()));
+    fn start(count: usize, work: Work, serve: impl Fn(Token) + Clone + 'static) -> Pool {
+        let poller = Poller::new();
+        let accept_loop = Arc::new(Event::new().unwrap());
+        let queue = Arc::new(Queue::new(4, work, poller.leader.clone(), accept_loop));
         let workers = (0..count)
             .map(|_| {
                 let (queue, poller, serve) = (queue.clone(), poller.clone(), serve.clone());
-                thread::spawn(move || work(&queue, &poller, serve))
+                thread::spawn(move || run_worker(&queue, &poller, serve))
             })
             .collect();
         Pool { queue, poller, workers }
     }
 
-    /// Does what an operation on the queue asks for.
-    fn follow_up(&self, then: Then) {
-        if then.kick_leader {
-            self.poller.kick();
-        }
-    }
-
     fn push(&self, token: Token) {
-        self.follow_up(self.queue.push(token));
+        self.queue.push(Ready::stand_in(token));
     }
 
-    /// Stops the queue, and waits until everybody has come home.
+    /// Stops the queue, and waits until every worker has finished.
     fn stop(&mut self) {
-        self.follow_up(self.queue.stop());
+        self.queue.stop();
         for worker in self.workers.drain(..) {
             worker.join().unwrap();
         }
@@ -125,24 +122,24 @@ impl Deed {
 }
 
 /// A pool whose every job is the deed.
-fn pool_with_deed(count: usize, prompt: bool) -> (Pool, Deed) {
+fn pool_with_deed(count: usize, work: Work) -> (Pool, Deed) {
     let deed = Deed::new();
     let doer = deed.clone();
-    (Pool::start(count, prompt, move |_| doer.accomplish()), deed)
+    (Pool::start(count, work, move |_| doer.accomplish()), deed)
 }
 
 /// Two workers, one socket from the accept loop and one edge at the poller, then the stop: a lost wake-up
 /// would leave a thread asleep for ever, which loom reports as a deadlock.
 #[test]
 fn every_job_is_served_and_everybody_comes_home() {
-    both_ways(3, |prompt| {
+    both_ways(3, |work| {
         let served = Arc::new(AtomicUsize::new(0));
         let count = served.clone();
-        let mut pool = Pool::start(2, prompt, move |_| add_one(&count));
+        let mut pool = Pool::start(2, work, move |_| add_one(&count));
         pool.poller.report(1);
         pool.push(2);
         pool.stop();
-        let mut left = pool.poller.glance().len();
+        let mut left = pool.poller.poll_once().len();
         while pool.queue.take().is_some() {
             left += 1;
         }
@@ -154,20 +151,17 @@ fn every_job_is_served_and_everybody_comes_home() {
 /// any further event.
 #[test]
 fn work_from_outside_reaches_a_lone_leader() {
-    both_ways(3, |prompt| {
-        let mut pool = Pool::start(0, prompt, |_| {});
+    both_ways(3, |work| {
+        let mut pool = Pool::start(0, work, |_| {});
         let (queue, poller) = (pool.queue.clone(), pool.poller.clone());
         pool.workers.push(thread::spawn(move || {
-            let (mut leads, mut served) = (false, 0);
-            while served < 2 {
-                let bring = if leads { Bring::Ready(&[]) } else { Bring::Nothing };
-                leads = false;
-                match queue.next(bring).0 {
-                    Job::Serve(_) => served += 1,
-                    Job::Lead => leads = poller.wait().is_empty(),
-                    Job::Glance => leads = true,
-                    Job::Stop => return,
+            let (mut served, mut job) = (0, next(&queue));
+            loop {
+                served += u32::from(matches!(job, Job::Serve(_)));
+                if served == 2 {
+                    return;
                 }
+                job = step(&queue, &poller, job, |_| {}).expect("not stopped");
             }
         }));
         pool.push(1);
@@ -186,7 +180,7 @@ fn the_lead_is_passed_on_before_serving() {
     one_way(3, || {
         let deed = Deed::new();
         let doer = deed.clone();
-        let mut pool = Pool::start(2, false, move |token| match token {
+        let mut pool = Pool::start(2, Work::MayBlock, move |token| match token {
             1 => doer.wait(),
             _ => doer.accomplish(),
         });
@@ -201,8 +195,8 @@ fn the_lead_is_passed_on_before_serving() {
 /// served without any further event.
 #[test]
 fn work_from_outside_wakes_a_follower_every_time() {
-    both_ways(2, |prompt| {
-        let (mut pool, deed) = pool_with_deed(2, prompt);
+    both_ways(2, |work| {
+        let (mut pool, deed) = pool_with_deed(2, work);
         for token in [1, 2] {
             pool.push(token);
             deed.wait();
@@ -215,15 +209,15 @@ fn work_from_outside_wakes_a_follower_every_time() {
 /// A leader and two sleepers: the stop brings all of them home.
 #[test]
 fn the_stop_wakes_every_sleeper() {
-    both_ways(2, |prompt| Pool::start(3, prompt, |_| {}).stop());
+    both_ways(2, |work| Pool::start(3, work, |_| {}).stop());
 }
 
 /// Several edges, one after the other, while the services promise not to wait: though nobody is woken for
 /// the vacant lead, somebody always comes back to it.
 #[test]
 fn a_vacant_lead_is_taken_up_again() {
-    both_ways(2, |prompt| {
-        let (mut pool, deed) = pool_with_deed(2, prompt);
+    both_ways(2, |work| {
+        let (mut pool, deed) = pool_with_deed(2, work);
         for token in [1, 2] {
             pool.poller.report(token);
             deed.wait();
@@ -237,9 +231,9 @@ fn a_vacant_lead_is_taken_up_again() {
 /// meanwhile or comes then.
 #[test]
 fn somebody_leads_again_after_a_pause() {
-    both_ways(2, |prompt| {
-        let (mut pool, deed) = pool_with_deed(2, prompt);
-        pool.follow_up(pool.queue.pause());
+    both_ways(2, |work| {
+        let (mut pool, deed) = pool_with_deed(2, work);
+        pool.queue.pause();
         pool.poller.report(1);
         pool.queue.resume();
         deed.wait();
@@ -254,9 +248,9 @@ fn one_way(preemptions: usize, explore: impl Fn() + Sync + Send + 'static) {
 }
 
 /// With services that may wait, and with services that promise not to.
-fn both_ways(preemptions: usize, explore: impl Fn(bool) + Sync + Send + Copy + 'static) {
-    for prompt in [false, true] {
-        one_way(preemptions, move || explore(prompt));
+fn both_ways(preemptions: usize, explore: impl Fn(Work) + Sync + Send + Copy + 'static) {
+    for work in [Work::MayBlock, Work::NeverBlocks] {
+        one_way(preemptions, move || explore(work));
     }
 }
 

@@ -114,7 +114,8 @@ fn expect_sound_starts(calls: &[(&str, &str, &str)]) {
             let said = start.said.join("\n");
             assert!(!said.contains("panicked"), "{hit}: {said}");
             let Some(status) = start.failed else {
-                assert!(text.is_empty(), "{hit}: started without it: {said}");
+                // The number of bytes that wait at a client's socket is asked for at the stop, and may be unknown.
+                assert!(text.is_empty() || hit.contains("FIONREAD"), "{hit}: started without it: {said}");
                 continue;
             };
             assert_eq!(status.code(), Some(1), "{hit}: {said}");

@@ -9,27 +9,27 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::config::FAREWELLS;
+use crate::config::CLOSE_LINES;
 use crate::connection::CloseReason;
 use crate::log::{Text, info, warn};
 use crate::sys::RateLimit;
 
 #[derive(Debug)]
-pub(super) struct Farewells {
+pub(super) struct CloseLog {
     timeouts: RateLimit,
     resets: RateLimit,
     pipes: RateLimit,
     errors: RateLimit,
 }
 
-impl Default for Farewells {
-    fn default() -> Farewells {
-        let burst = || RateLimit::of_lines(FAREWELLS, Duration::from_secs(1));
-        Farewells { timeouts: burst(), resets: burst(), pipes: burst(), errors: burst() }
+impl Default for CloseLog {
+    fn default() -> CloseLog {
+        let burst = || RateLimit::of_lines(CLOSE_LINES, Duration::from_secs(1));
+        CloseLog { timeouts: burst(), resets: burst(), pipes: burst(), errors: burst() }
     }
 }
 
-impl Farewells {
+impl CloseLog {
     pub(super) fn log(&self, peer: SocketAddr, reason: &CloseReason) {
         match reason {
             CloseReason::TimedOut(_) => self.tell(&self.timeouts, peer, "timed out"),

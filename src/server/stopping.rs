@@ -1,0 +1,110 @@
+//! The steps of a shutdown, as its phases ask for them: drain, count down, force the close, report.
+
+use std::time::Duration;
+
+use super::accept::Accept;
+use super::server::Server;
+use crate::config::{ACCEPTS, BACKLOG};
+use crate::error::Error;
+use crate::log::{Text, info};
+use crate::shutdown::{Action, Phase, Shutdown, ShutdownReport, Trigger};
+use crate::stats::Stats;
+use crate::sys::{Span, Tick};
+
+/// How far the server is on its way to the end, and what it tells of that.
+pub(super) struct Stopping {
+    pub(super) shutdown: Shutdown,
+    /// The next second of the grace time to be logged.
+    countdown: Option<Tick>,
+    /// What the counters said when the shutdown began.
+    before: Stats,
+    /// Why it began, if a listener broke.
+    pub(super) failure: Option<Error>,
+}
+
+impl Stopping {
+    pub(super) fn new(grace: Duration) -> Stopping {
+        Stopping { shutdown: Shutdown::new(grace), countdown: None, before: Stats::default(), failure: None }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.shutdown.phase
+    }
+
+    /// A listener broke.
+    pub(super) fn fail(&mut self, failure: Error, now: Tick) -> Option<Action> {
+        self.failure = Some(failure);
+        self.shutdown.drain(Trigger::Failure, now)
+    }
+
+    /// The next time at which the accept loop must come back.
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        Tick::earlier(self.shutdown.deadline(), self.countdown)
+    }
+
+    /// Logs the seconds that are left of the grace time, once a second.
+    pub(super) fn count_down(&mut self, now: Tick) {
+        let (Some(tick), Phase::Draining { ends }) = (self.countdown, self.shutdown.phase) else { return };
+        if tick.reached(now) {
+            let left = Duration::from_secs((ends.until(now) + Duration::from_millis(500)).as_secs());
+            let next = tick.after(Duration::from_secs(1));
+            self.countdown = next.is_before(ends).then_some(next);
+            info!("Closing server in {}...", Text(&Span(left)));
+        }
+    }
+
+    /// How the shutdown went, from what the counters say at its end.
+    pub(super) fn report(&self, stats: &Stats, abandoned: usize) -> ShutdownReport {
+        let (trigger, took) = match self.shutdown.started {
+            Some((trigger, at)) => (trigger, at.elapsed()),
+            None => (Trigger::Handle, Duration::ZERO),
+        };
+        let ended_before = self.before.accepted - self.before.open;
+        let ended = stats.accepted - stats.open - ended_before;
+        ShutdownReport {
+            trigger,
+            notified: stats.notices - self.before.notices,
+            left: ended.saturating_sub(stats.forced),
+            closed: stats.forced + stats.open,
+            abandoned,
+            took,
+        }
+    }
+}
+
+impl Server {
+    pub(super) fn apply(&mut self, action: Option<Action>) {
+        match action {
+            Some(Action::Drain) => self.drain(),
+            Some(Action::ForceClose) => {
+                info!("Server is shutting down...");
+                self.stopping.countdown = None;
+                self.serving.force_close();
+            }
+            Some(Action::Finish) => self.serving.close_remaining(),
+            None => {}
+        }
+    }
+
+    fn drain(&mut self) {
+        self.hooks.announce_drain();
+        let grace = self.stopping.shutdown.grace();
+        if let Some((trigger, _)) = self.stopping.shutdown.started {
+            info!("{} {}, closing server in {}...", Text(&trigger), trigger.event(), Text(&Span(grace)));
+        }
+        self.stopping.before = self.serving.stats();
+        let second = Duration::from_secs(1);
+        self.stopping.countdown = (grace > second).then(|| self.now().after(second));
+        // Clients that the kernel has connected already are served what they sent and told, not reset.
+        self.revisit_deferred();
+        self.empty_backlog();
+        self.serving.start_draining();
+        self.empty_backlog();
+    }
+
+    fn empty_backlog(&mut self) {
+        for index in 0..self.accepting.listeners.len() {
+            (0..BACKLOG as usize / ACCEPTS).any(|_| self.accept_batch(index) == Accept::NoMore);
+        }
+    }
+}
