@@ -28,12 +28,31 @@ pub(super) struct Accepting {
     shares: Option<Arc<Shares>>,
     /// Clients that wait until their address has fewer connections.
     pub(super) deferred: Deferred,
-    /// Since when the ready queue has been full.
-    queue_full_since: Option<Tick>,
+    queue: ReadyQueue,
     /// Closed to have a descriptor to answer with when there is no other.
     reserve: Option<File>,
     failure_lines: RateLimit,
     share_lines: RateLimit,
+}
+
+/// What the accept loop knows of the ready queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadyQueue {
+    HasRoom,
+    FullSince(Tick),
+    /// It has been full for longer than a burst explains. Since when, is forgotten before the tick grows too old.
+    Stuck,
+}
+
+impl ReadyQueue {
+    /// The queue is found full.
+    fn full_at(self, now: Tick) -> ReadyQueue {
+        match self {
+            ReadyQueue::HasRoom => ReadyQueue::FullSince(now),
+            ReadyQueue::FullSince(since) if since.after(QUEUE_PATIENCE).reached(now) => ReadyQueue::Stuck,
+            full => full,
+        }
+    }
 }
 
 /// What a listener does after a client.
@@ -60,7 +79,7 @@ impl Accepting {
             listeners,
             shares: limits.per_client.map(|limit| Arc::new(Shares::new(limit, places, wake.clone()))),
             deferred: Deferred::default(),
-            queue_full_since: None,
+            queue: ReadyQueue::HasRoom,
             reserve: Some(reserve),
             failure_lines: RateLimit::new(Duration::from_secs(1)),
             share_lines: RateLimit::new(Duration::from_secs(1)),
@@ -76,7 +95,10 @@ impl Accepting {
 
     /// The next time at which the accept loop must come back.
     pub(super) fn deadline(&self, now: Tick) -> Option<Tick> {
-        let patience = self.queue_full_since.map(|since| since.after(QUEUE_PATIENCE)).filter(|tick| !tick.reached(now));
+        let patience = match self.queue {
+            ReadyQueue::FullSince(since) => Some(since.after(QUEUE_PATIENCE)).filter(|tick| !tick.reached(now)),
+            ReadyQueue::HasRoom | ReadyQueue::Stuck => None,
+        };
         let resumes = self.listeners.iter().filter_map(|listener| listener.resumes);
         resumes
             .chain(patience)
@@ -115,11 +137,9 @@ impl Server {
             WhenFull::Wait | WhenFull::Shed => self.serving.has_slot_or_wake(),
         };
         let queue_room = self.serving.has_queue_room_or_wake();
-        if queue_room {
-            self.accepting.queue_full_since = None;
-        }
-        let is_stuck = |since: &mut Tick| since.after(QUEUE_PATIENCE).reached(now);
-        let queue_stuck = !queue_room && is_stuck(self.accepting.queue_full_since.get_or_insert(now));
+        let queue = &mut self.accepting.queue;
+        *queue = if queue_room { ReadyQueue::HasRoom } else { queue.full_at(now) };
+        let queue_stuck = *queue == ReadyQueue::Stuck;
         let admission = Load { slot_free, queue_room, queue_stuck, when_full }.admission();
         // With no idle connection to close, a new client waits.
         match admission {
@@ -344,5 +364,20 @@ impl Server {
             );
         }
         self.refuse(&pending.socket, pending.service);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_is_full_for_long_is_stuck_and_stays_so_half_a_range_later() {
+        let start = Tick::from_raw(u32::MAX - 50).unwrap();
+        let queue = ReadyQueue::HasRoom.full_at(start);
+        assert_eq!(queue.full_at(start.after(QUEUE_PATIENCE / 2)), ReadyQueue::FullSince(start));
+        let stuck = queue.full_at(start.after(QUEUE_PATIENCE));
+        assert_eq!(stuck, ReadyQueue::Stuck);
+        assert_eq!(stuck.full_at(Tick::from_raw(u32::MAX / 2).unwrap()), ReadyQueue::Stuck);
     }
 }

@@ -83,13 +83,13 @@ impl Clock {
     }
 
     /// Turns the clock forward.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub(crate) fn advance(&self, millis: u32) {
         self.offset.fetch_add(millis, Ordering::Relaxed);
     }
 
     /// Turns the clock to so many milliseconds before the wrap.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub(crate) fn advance_to_wrap(&self, millis_before: u32) {
         self.advance(0_u32.wrapping_sub(self.now().0.get()).wrapping_sub(millis_before));
     }
