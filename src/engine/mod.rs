@@ -15,10 +15,11 @@ mod endpoint;
 mod ownership;
 mod poller;
 mod queue;
+mod serving;
 mod sync;
 mod workers;
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use crate::config::SWEEP_EVERY;
 use crate::connection::{Client, CloseReason, Connection, Interest};
@@ -32,6 +33,7 @@ pub(crate) use endpoint::Endpoint;
 use ownership::{Owned, Ready, Slots};
 use poller::Poller;
 use queue::{Queue, Work};
+pub(crate) use serving::{Activity, Refused, Serving};
 use sync::share;
 use workers::Workers;
 
@@ -49,19 +51,6 @@ pub(crate) struct Pool {
     driver: Driver,
     /// `None` before the start.
     workers: Option<Workers>,
-}
-
-/// How the workers come forward, for the watchdog.
-///
-/// Any worker that moves is enough: this tells a pool that stands still from one that has much to do. A client cannot
-/// make a pool look stuck: a client that trickles bytes holds no worker, and a stream handler that waits for its client
-/// is not stuck.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Activity {
-    /// Changes with every turn that a worker begins, and with what it gets done in one.
-    pub(crate) moves: u64,
-    /// Something waits for a worker, and nothing says that one will come.
-    pub(crate) work_waits: bool,
 }
 
 impl Engine {
@@ -155,68 +144,47 @@ impl Pool {
         let driver = Driver::new(services.clone(), services.context.limits.workers);
         Ok(Pool { engine: Arc::new(Engine::new(services, endpoints)?), driver, workers: None })
     }
+}
 
-    /// Starts the workers.
-    ///
-    /// # Errors
-    /// [`Error::Threads`] when the kernel refuses a thread.
-    pub(crate) fn start(&mut self) -> Result<(), Error> {
+impl Serving for Pool {
+    fn start(&mut self) -> Result<(), Error> {
         self.workers = Some(Workers::start(&self.engine)?);
         Ok(())
     }
 
-    pub(crate) fn services(&self) -> &Services {
+    fn services(&self) -> &Services {
         &self.engine.services
     }
 
-    /// The counters, for other threads and for as long as the server lives.
-    pub(crate) fn stats_source(&self) -> Weak<dyn StatsSource> {
-        let weak: Weak<Engine> = Arc::downgrade(&self.engine);
-        weak
+    fn stats_source(&self) -> Arc<dyn StatsSource> {
+        self.engine.clone()
     }
 
-    pub(crate) fn stats(&self) -> Stats {
-        self.engine.stats()
-    }
-
-    /// Workers whose loops have not ended.
-    pub(crate) fn running_workers(&self) -> usize {
-        self.workers.as_ref().map_or(0, Workers::running)
-    }
-
-    pub(crate) fn open_connections(&self) -> usize {
+    fn open_connections(&self) -> usize {
         self.engine.slots.open()
     }
 
-    /// True when a slot is free.
-    pub(crate) fn has_slot(&self) -> bool {
-        self.engine.slots.has_free()
+    fn running(&self) -> usize {
+        self.workers.as_ref().map_or(0, Workers::running)
     }
 
-    /// True when a slot is free. If none is, the accept loop is woken when one is.
-    pub(crate) fn has_slot_or_wake(&self) -> bool {
+    fn has_slot_or_wake(&self) -> bool {
         self.engine.slots.has_free_or_wake()
     }
 
-    /// True when one more client may wait for a worker. If not, the accept loop is woken when one may.
-    pub(crate) fn has_queue_room_or_wake(&self) -> bool {
+    fn has_queue_room_or_wake(&self) -> bool {
         self.engine.queue.has_room_or_wake()
     }
 
-    /// True when there is a connection to [`shed`](Pool::shed). If not, the accept loop is woken when there is.
-    pub(crate) fn has_idle_or_wake(&self) -> bool {
+    fn has_idle_or_wake(&self) -> bool {
         self.engine.slots.has_idle_or_wake()
     }
 
-    /// Gives a client a slot, and opens or queues its connection.
-    ///
-    /// # Errors
-    /// Hands the client back when no slot is free.
-    pub(crate) fn admit(&mut self, client: Client) -> Result<(), Client> {
+    fn admit(&mut self, client: Client, _release: &mut dyn FnMut()) -> Result<(), Refused> {
         let (engine, services) = (&self.engine, &self.engine.services);
         let (context, service) = (&services.context, client.service);
         let occupy = |client, token| Endpoint::Tcp(Connection::new(context.clone(), client, usize::from(token)));
-        let owned = engine.slots.admit(client, occupy)?;
+        let owned = engine.slots.admit(client, occupy).map_err(|client| Refused { client, pause: None })?;
         context.counters.accepted.add(1);
         context.counters.open_max.raise(engine.slots.open() as u64);
         let ready = if context.is_draining() {
@@ -234,8 +202,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Closes the connection that has been idle longest, after its notice. Does nothing when none is idle.
-    pub(crate) fn shed(&mut self) {
+    fn shed(&mut self) {
         let engine = &self.engine;
         while let Some(token) = engine.slots.longest_idle() {
             let Some(owned) = engine.slots.claim(token) else { continue };
@@ -246,13 +213,11 @@ impl Pool {
         }
     }
 
-    /// When [`sweep`](Pool::sweep) is due.
-    pub(crate) fn next_sweep(&self) -> Option<Tick> {
+    fn next_sweep(&self) -> Option<Tick> {
         self.engine.slots.next_sweep()
     }
 
-    /// Moves on every parked connection whose deadline has come.
-    pub(crate) fn sweep(&mut self, now: Tick) {
+    fn sweep(&mut self, now: Tick) {
         let Pool { engine, driver, .. } = self;
         engine.slots.sweep(now, now.after(SWEEP_EVERY), |owned| {
             if let Some(ready) = engine.drive(owned, Event::Deadline, driver) {
@@ -263,7 +228,7 @@ impl Pool {
 
     /// Starts the shutdown: gives the notice to every parked and queued client. The workers, and the clients that they
     /// serve, find it at the end of the turn.
-    pub(crate) fn start_draining(&mut self) {
+    fn start_draining(&mut self) {
         let Pool { engine, driver, .. } = self;
         engine.services.context.start_draining();
         // Clients leave as soon as they have the notice: a worker that leads would wake for each of them, and take the
@@ -287,8 +252,7 @@ impl Pool {
         engine.queue.resume();
     }
 
-    /// Ends the grace time: closes every connection and stops the workers.
-    pub(crate) fn force_close(&mut self) {
+    fn force_close(&mut self) {
         self.engine.services.context.start_force_closing();
         self.engine.queue.stop();
         self.close_remaining();
@@ -296,7 +260,7 @@ impl Pool {
     }
 
     /// Closes what no worker has in hand.
-    pub(crate) fn close_remaining(&mut self) {
+    fn close_remaining(&mut self) {
         let Pool { engine, driver, .. } = self;
         while let Some(ready) = engine.queue.take() {
             let left = engine.drive(engine.slots.own(ready), Event::ForceClose, driver);
@@ -309,7 +273,7 @@ impl Pool {
     }
 
     /// How the workers come forward. Reads only what is counted in any case.
-    pub(crate) fn activity(&self) -> Activity {
+    fn activity(&self) -> Activity {
         let context = &self.engine.services.context;
         let queue = self.engine.queue.progress();
         // Where no service blocks, a worker leaves the lead vacant while it serves: with all others asleep, parked

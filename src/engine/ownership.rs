@@ -222,11 +222,6 @@ impl<E: Occupant> Slots<E> {
         })
     }
 
-    /// True when a slot is free.
-    pub(super) fn has_free(&self) -> bool {
-        !lock(&self.free).list.is_empty()
-    }
-
     /// True when a slot is free. If none is, the accept loop is woken when one is.
     pub(super) fn has_free_or_wake(&self) -> bool {
         let mut free = lock(&self.free);

@@ -7,7 +7,6 @@
 mod child;
 mod status;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -18,8 +17,10 @@ use nix::unistd::Pid;
 
 use crate::access::{Backoff, Share};
 use crate::connection::{Client, CloseReason};
-use crate::engine::{Driver, Services};
-use crate::sys::Signals;
+use crate::engine::{Driver, Refused, Services, Serving};
+use crate::error::Error;
+use crate::stats::StatsSource;
+use crate::sys::{Signals, threads};
 
 /// The children that are alive, or have ended and are not reaped yet.
 pub(crate) struct Children {
@@ -28,8 +29,9 @@ pub(crate) struct Children {
     alive: Vec<Child>,
     /// What each child serves with, in a copy of its own.
     driver: Driver,
+    signals: Signals,
     /// Grows while fork(2) fails.
-    pub(crate) backoff: Backoff,
+    backoff: Backoff,
 }
 
 struct Child {
@@ -40,62 +42,10 @@ struct Child {
 }
 
 impl Children {
-    /// Room for `limit` children, which offer `services`.
-    pub(crate) fn new(services: Services, limit: usize) -> Children {
+    /// Room for `limit` children, which offer `services`, and whose ends `signals` report.
+    pub(crate) fn new(services: Services, limit: usize, signals: Signals) -> Children {
         let driver = Driver::new(Arc::new(services), 0);
-        Children { alive: Vec::with_capacity(limit), driver, backoff: Backoff::default() }
-    }
-
-    pub(crate) fn services(&self) -> &Services {
-        self.driver.services()
-    }
-
-    /// True when one more may be started. SIGCHLD wakes the accept loop when that changes.
-    pub(crate) fn has_room(&self) -> bool {
-        self.alive.len() < self.alive.capacity()
-    }
-
-    /// Starts a child for a client. It calls `release` first, to close what only the parent needs.
-    ///
-    /// # Errors
-    /// What fork(2) says, and the client, whose socket is untouched.
-    pub(crate) fn start(
-        &mut self,
-        client: Client,
-        signals: &Signals,
-        release: impl FnOnce(),
-    ) -> Result<(), (io::Error, Client)> {
-        debug_assert!(self.has_room());
-        let (driver, mut client) = (&mut self.driver, Some(client));
-        let forked = signals.fork(|| {
-            release();
-            let Some(mut client) = client.take() else { return status::encode(&CloseReason::Left) };
-            // The share is the parent's to give back.
-            std::mem::forget(client.share.take());
-            child::serve(driver, client)
-        });
-        // The child, which never comes here, takes its own copy.
-        let Some(client) = client else { return Ok(()) };
-        let pid = match forked {
-            Ok(pid) => pid,
-            Err(error) => return Err((error, client)),
-        };
-        self.alive.push(Child { pid, peer: client.peer, _share: client.share });
-        self.backoff.reset();
-        let context = &self.driver.services().context;
-        context.counters.accepted.add(1);
-        context.set_children(self.alive.len());
-        Ok(())
-    }
-
-    /// Reaps every child that has ended, and logs and counts the ends of their connections.
-    pub(crate) fn reap(&mut self) {
-        while let Some((child, reason)) = self.reap_one() {
-            let services = self.driver.services();
-            let forced = services.context.is_force_closing();
-            services.record_close(child.peer, if forced { &CloseReason::Forced } else { &reason });
-            services.context.set_children(self.alive.len());
-        }
+        Children { alive: Vec::with_capacity(limit), driver, signals, backoff: Backoff::default() }
     }
 
     /// Reaps one child that has ended, if there is one.
@@ -118,15 +68,86 @@ impl Children {
     }
 
     /// Ends every child at once.
-    pub(crate) fn kill(&self) {
+    fn kill(&self) {
         for child in &self.alive {
             let _ = kill(child.pid, Signal::SIGKILL);
         }
     }
+}
 
-    /// Children that are not reaped yet.
-    pub(crate) fn running(&self) -> usize {
+impl Serving for Children {
+    fn start(&mut self) -> Result<(), Error> {
+        match threads().map_err(Error::setup("count the threads in /proc/self/task; mount /proc"))? {
+            1 => Ok(()),
+            more => Err(Error::Threaded(more)),
+        }
+    }
+
+    fn services(&self) -> &Services {
+        self.driver.services()
+    }
+
+    fn stats_source(&self) -> Arc<dyn StatsSource> {
+        self.services().context.clone()
+    }
+
+    fn open_connections(&self) -> usize {
         self.alive.len()
+    }
+
+    fn running(&self) -> usize {
+        self.alive.len()
+    }
+
+    fn has_slot_or_wake(&self) -> bool {
+        // SIGCHLD wakes the accept loop in any case.
+        self.alive.len() < self.alive.capacity()
+    }
+
+    fn admit(&mut self, client: Client, release: &mut dyn FnMut()) -> Result<(), Refused> {
+        debug_assert!(self.has_slot_or_wake());
+        let (driver, mut client) = (&mut self.driver, Some(client));
+        let forked = self.signals.fork(|| {
+            release();
+            let Some(mut client) = client.take() else { return status::encode(&CloseReason::Left) };
+            // The share is the parent's to give back.
+            std::mem::forget(client.share.take());
+            child::serve(driver, client)
+        });
+        // The child, which never comes here, takes its own copy.
+        let Some(client) = client else { return Ok(()) };
+        let context = &self.driver.services().context;
+        let pid = match forked {
+            Ok(pid) => pid,
+            Err(error) => {
+                // EAGAIN: RLIMIT_NPROC, or the pids limit of a cgroup; ENOMEM.
+                context.counters.fork_failed.add(1);
+                return Err(Refused { client, pause: Some((self.backoff.next(), error)) });
+            }
+        };
+        self.alive.push(Child { pid, peer: client.peer, _share: client.share });
+        self.backoff.reset();
+        context.counters.accepted.add(1);
+        context.set_children(self.alive.len());
+        Ok(())
+    }
+
+    fn start_draining(&mut self) {
+        self.services().context.start_draining();
+    }
+
+    fn force_close(&mut self) {
+        self.services().context.start_force_closing();
+        self.kill();
+    }
+
+    fn reap(&mut self) {
+        while let Some((child, reason)) = self.reap_one() {
+            let services = self.driver.services();
+            let forced = services.context.is_force_closing();
+            services.record_close(child.peer, if forced { &CloseReason::Forced } else { &reason });
+            services.context.set_children(self.alive.len());
+        }
     }
 }
 

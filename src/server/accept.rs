@@ -12,10 +12,10 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use super::deferred::{Deferred, Pending};
 use super::listener::{Listener, open_reserve};
 use super::server::Server;
-use super::serving::Serving;
 use crate::access::{Admission, Failure, Load, Origin, Share, Shares, classify};
-use crate::config::{ACCEPTS, BUSY, DEFER_TIMEOUT, Limits, QUEUE_PATIENCE, WhenFull};
+use crate::config::{ACCEPTS, BUSY, DEFER_TIMEOUT, Limits, QUEUE_PATIENCE};
 use crate::connection::{Client, Link};
+use crate::engine::Refused;
 use crate::error::Error;
 use crate::log::{Text, info, warn};
 use crate::shutdown::Phase;
@@ -131,11 +131,8 @@ impl Server {
 
     /// What becomes of the next client. Where that depends on a change, the accept loop is woken when it comes.
     fn admission(&mut self, now: Tick) -> Admission {
-        let when_full = self.serving.context().limits.when_full;
-        let slot_free = match when_full {
-            WhenFull::Reject => self.serving.has_slot(),
-            WhenFull::Wait | WhenFull::Shed => self.serving.has_slot_or_wake(),
-        };
+        let when_full = self.context().limits.when_full;
+        let slot_free = self.serving.has_slot_or_wake();
         let queue_room = self.serving.has_queue_room_or_wake();
         let queue = &mut self.accepting.queue;
         *queue = if queue_room { ReadyQueue::HasRoom } else { queue.full_at(now) };
@@ -157,8 +154,8 @@ impl Server {
                 Phase::Running => self.admission(now),
                 // Clients that connected before the shutdown get their requests answered. Later ones get only the
                 // notice.
-                Phase::Draining { .. } if self.serving.has_slot() => Admission::Admit,
-                Phase::Draining { .. } if self.serving.context().is_draining() => Admission::Reject,
+                Phase::Draining { .. } if self.serving.has_slot_or_wake() => Admission::Admit,
+                Phase::Draining { .. } if self.context().is_draining() => Admission::Reject,
                 Phase::Draining { .. } => Admission::Wait,
                 Phase::Closing { .. } | Phase::Finished => return Accept::NoMore,
             };
@@ -177,7 +174,7 @@ impl Server {
                     match classify(&error) {
                         Failure::Empty => {}
                         Failure::Retry => {
-                            self.serving.context().counters.accept_retried.add(1);
+                            self.context().counters.accept_retried.add(1);
                             lost += 1;
                             if lost < ACCEPTS {
                                 continue;
@@ -220,40 +217,22 @@ impl Server {
         if admission == Admission::Shed {
             self.serving.shed();
         }
-        let (peer, service) = (client.peer, client.service);
-        info!("Starting connection from {}", Text(&peer));
-        let refused = match &mut self.serving {
-            Serving::Pool(pool) => pool.admit(client).err(),
-            Serving::Processes(children) => {
-                let (accepting, control) = (&mut self.accepting, &mut self.control);
-                let release = || {
-                    accepting.release();
-                    if let Some(control) = control.take() {
-                        control.leave();
-                    }
-                };
-                // A forking server always hears signals, SIGCHLD at least.
-                let Some(signals) = &self.signals else { return Accept::NoMore };
-                match children.start(client, signals, release) {
-                    Ok(()) => None,
-                    Err((error, client)) => {
-                        // EAGAIN: RLIMIT_NPROC, or the pids limit of a cgroup; ENOMEM.
-                        let wait = children.backoff.next();
-                        self.serving.context().counters.fork_failed.add(1);
-                        if let Some(socket) = client.link.socket() {
-                            self.refuse(socket, service);
-                        }
-                        info!("Closing connection from {}", Text(&peer));
-                        self.pause_for(index, wait, &error);
-                        return Accept::NoMore;
-                    }
-                }
+        info!("Starting connection from {}", Text(&client.peer));
+        let (accepting, control) = (&mut self.accepting, &mut self.control);
+        let mut release = || {
+            accepting.release();
+            if let Some(control) = control.take() {
+                control.leave();
             }
         };
-        if let Some(socket) = refused.as_ref().and_then(|client| client.link.socket()) {
-            self.refuse(socket, service);
+        let Err(Refused { client, pause }) = self.serving.admit(client, &mut release) else { return Accept::Another };
+        if let Some(socket) = client.link.socket() {
+            self.refuse(socket, client.service);
         }
-        Accept::Another
+        info!("Closing connection from {}", Text(&client.peer));
+        let Some((wait, error)) = pause else { return Accept::Another };
+        self.pause_for(index, wait, &error);
+        Accept::NoMore
     }
 
     /// Tells a client that there is no place for it. Its socket is to be closed then.
@@ -262,7 +241,7 @@ impl Server {
             Phase::Running => BUSY,
             _ => self.serving.services().tcp(service).notice(),
         };
-        self.serving.context().counters.refused.add(1);
+        self.context().counters.refused.add(1);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let _ = send(socket.as_raw_fd(), text, flags);
         let _ = socket.shutdown(Shutdown::Write);
@@ -272,7 +251,7 @@ impl Server {
 
     /// Out of descriptors or memory: answers one client from the reserve, and pauses the listener.
     fn answer_from_reserve(&mut self, index: usize, error: &io::Error) {
-        self.serving.context().counters.accept_exhausted.add(1);
+        self.context().counters.accept_exhausted.add(1);
         drop(self.accepting.reserve.take());
         let listener = &self.accepting.listeners[index];
         if let Ok((socket, _)) = listener.accept() {
@@ -303,7 +282,7 @@ impl Server {
     }
 
     fn fail(&mut self, index: usize, source: io::Error) {
-        self.serving.context().counters.accept_failed.add(1);
+        self.context().counters.accept_failed.add(1);
         let address = self.accepting.listeners.remove(index).address;
         let action = self.stopping.fail(Error::Accept { address, source }, self.now());
         self.apply(action);
@@ -352,9 +331,9 @@ impl Server {
     }
 
     fn refuse_over_share(&mut self, pending: &Pending) {
-        self.serving.context().counters.over_share.add(1);
+        self.context().counters.over_share.add(1);
         if let Some(left_out) = self.accepting.share_lines.event() {
-            let share = self.serving.context().limits.per_client.unwrap_or_default();
+            let share = self.context().limits.per_client.unwrap_or_default();
             warn!(
                 "Client {} refused: {} has its share of {} connections ({} refusals before this one not logged)",
                 Text(&pending.peer),

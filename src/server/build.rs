@@ -11,14 +11,13 @@ use super::budget::{Budget, Sockets};
 use super::builder::Builder;
 use super::retry::Retry;
 use super::server::Server;
-use super::serving::Serving;
 use super::sockets::{Bound, Source};
 use super::stopping::Stopping;
 use crate::config::{CHILDREN, LISTENERS, Limits, WhenFull, check_timeout};
 use crate::connection::{Context, Tuning};
 use crate::control::Control;
 use crate::datagram::Memberships;
-use crate::engine::{Pool, Services};
+use crate::engine::{Pool, Services, Serving};
 use crate::error::Error;
 use crate::process::Children;
 use crate::service::Service;
@@ -112,20 +111,22 @@ impl Builder {
             None => None,
         };
         let (tcp, udp) = (self.tcp.into_boxed_slice(), self.udp.into_boxed_slice());
-        let (serving, places) = match self.children {
+        // Without SIGCHLD no child would be reaped, so a forking server always hears signals.
+        let processes = self.children.zip(signals.clone());
+        let (serving, places): (Box<dyn Serving>, usize) = match processes {
             None => {
                 let connections = self.limits.connections;
                 let services = Services::new(Arc::new(Context::new(self.limits)?), tcp, udp, connections);
-                (Serving::Pool(Pool::new(services, endpoints)?), connections)
+                (Box::new(Pool::new(services, endpoints)?), connections)
             }
-            Some(children) => {
+            Some((children, signals)) => {
                 // One session, of which each process has its own copy.
                 let context = Context::forking(Limits { workers: 0, ..self.limits })?;
                 let services = Services::new(Arc::new(context), tcp, udp, 1);
-                (Serving::Processes(Children::new(services, children)), children)
+                (Box::new(Children::new(services, children, signals)), children)
             }
         };
-        let Context { limits, wake, .. } = &**serving.context();
+        let Context { limits, wake, .. } = &*serving.services().context;
         Ok(Server {
             accepting: Accepting::new(listeners, limits, places, wake)?,
             stopping: Stopping::new(limits.grace),

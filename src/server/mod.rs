@@ -17,7 +17,6 @@ mod hooks;
 mod listener;
 mod retry;
 mod server;
-mod serving;
 mod sockets;
 mod stopping;
 mod watchdog;

@@ -18,15 +18,17 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::accept::Accepting;
 use super::hooks::Hooks;
-use super::serving::Serving;
 use super::stopping::Stopping;
 use crate::access::Backoff;
 use crate::config::{CONTROL_CLIENTS, LISTENERS};
+use crate::connection::Context;
 use crate::control::{Answer, Ask, Control};
 use crate::datagram::Memberships;
+use crate::engine::Serving;
 use crate::error::Error;
 use crate::log::{Text, debug, info, warn};
 use crate::shutdown::{Phase, Requests, ServerHandle, ShutdownReport, Trigger};
+use crate::stats::Stats;
 use crate::sys::{STOPPING, Signals, Span, Tick, poll_timeout};
 
 /// The accept loop's event, the self-pipe, the control socket with its clients, every listener, and the news of the
@@ -35,7 +37,7 @@ const POLLED: usize = LISTENERS + 3 + 1 + CONTROL_CLIENTS;
 
 /// A bound server, ready to run.
 pub struct Server {
-    pub(super) serving: Serving,
+    pub(super) serving: Box<dyn Serving>,
     pub(super) accepting: Accepting,
     pub(super) memberships: Memberships,
     /// The sockets in the order in which they were asked for, and what is served there.
@@ -66,7 +68,7 @@ impl Server {
 
     /// A handle to stop the server, or to look at it, from any thread.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle::new(self.serving.stats_source(), self.requests.clone())
+        ServerHandle::new(Arc::downgrade(&self.serving.stats_source()), self.requests.clone())
     }
 
     /// Serves until the server is told to stop, and returns how it went. Blocks until then.
@@ -81,7 +83,7 @@ impl Server {
         for (address, name) in &self.names {
             info!("PID:{}. Server started on {} ({})", std::process::id(), Text(address), Text(name.as_str()));
         }
-        self.hooks.announce_ready(self.serving.context().clock.now());
+        self.hooks.announce_ready(self.context().clock.now());
         while self.stopping.phase() != Phase::Finished {
             let found = self.wait();
             if found.signals {
@@ -111,7 +113,7 @@ impl Server {
                 self.apply(Some(action));
             }
         }
-        let stats = self.serving.stats();
+        let stats = self.stats();
         let report = self.stopping.report(&stats, self.serving.running());
         self.requests.keep_stats(stats);
         match self.stopping.failure {
@@ -120,8 +122,16 @@ impl Server {
         }
     }
 
+    pub(super) fn context(&self) -> &Context {
+        &self.serving.services().context
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.serving.stats_source().stats()
+    }
+
     pub(super) fn now(&self) -> Tick {
-        self.serving.context().clock.now()
+        self.context().clock.now()
     }
 
     /// Waits for something to do.
@@ -132,7 +142,7 @@ impl Server {
         let mut fds: Fixed<PollFd<'_>, POLLED> = Fixed::new();
         let mut polled: Fixed<usize, LISTENERS> = Fixed::new();
         // The capacities are sums of what is pushed: none of these can fail.
-        let wake = &self.serving.context().wake;
+        let wake = &self.context().wake;
         let _ = fds.push(PollFd::new(wake.as_fd(), PollFlags::POLLIN));
         if let Some(signals) = &self.signals {
             let _ = fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
@@ -210,10 +220,11 @@ impl Server {
             if self.hooks.actions.run(signal) {
                 continue;
             }
-            match &mut self.serving {
-                Serving::Processes(children) if signal == Signal::SIGCHLD => children.reap(),
+            if signal == Signal::SIGCHLD {
+                self.serving.reap();
+            } else {
                 // An operator asked for it, so it is shown at every level but `error` and `off`.
-                serving => warn!("{}", Text(&serving.stats())),
+                warn!("{}", Text(&self.stats()));
             }
         }
     }
@@ -234,7 +245,7 @@ impl Server {
     fn serve_control(&mut self, now: Tick) {
         let Some(mut control) = self.control.take() else { return };
         control.serve(now, |request| match request {
-            Ok(Ask::Status(form)) => crate::control::status(&self.serving.stats(), form),
+            Ok(Ask::Status(form)) => crate::control::status(&self.stats(), form),
             Ok(Ask::Stop(grace)) => self.stop_by_control(grace, now),
             Err(refusal) => crate::control::text(format_args!("{refusal}")),
         });

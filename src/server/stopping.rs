@@ -92,7 +92,7 @@ impl Server {
         if let Some((trigger, _)) = self.stopping.shutdown.started {
             info!("{} {}, closing server in {}...", Text(&trigger), trigger.event(), Text(&Span(grace)));
         }
-        self.stopping.before = self.serving.stats();
+        self.stopping.before = self.stats();
         let second = Duration::from_secs(1);
         self.stopping.countdown = (grace > second).then(|| self.now().after(second));
         // Clients that the kernel has connected already are served what they sent and told, not reset.

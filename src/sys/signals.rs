@@ -39,7 +39,7 @@ extern "C" fn report(signal: i32) {
 }
 
 /// The reading end of the process's self-pipe.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Signals {
     reader: &'static OwnedFd,
     pub(super) routed: SigSet,
