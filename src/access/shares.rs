@@ -59,7 +59,8 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Share {
     shares: Arc<Shares>,
-    origin: Origin,
+    /// The entry of its address, which stays while the address has a share.
+    entry: u16,
 }
 
 impl Shares {
@@ -77,9 +78,9 @@ impl Shares {
     pub(crate) fn take(self: &Arc<Shares>, address: IpAddr) -> Option<Share> {
         let origin = Origin::from(address);
         let mut state = self.state();
-        let taken = state.table.add(origin, self.limit);
-        state.is_awaited |= !taken;
-        taken.then(|| Share { shares: self.clone(), origin })
+        let entry = state.table.add(origin, self.limit);
+        state.is_awaited |= entry.is_none();
+        Some(Share { shares: self.clone(), entry: entry? })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -90,7 +91,7 @@ impl Shares {
 impl Drop for Share {
     fn drop(&mut self) {
         let mut state = self.shares.state();
-        state.table.remove(self.origin);
+        state.table.remove(self.entry);
         if std::mem::take(&mut state.is_awaited) {
             self.shares.wake.raise();
         }
@@ -148,39 +149,37 @@ impl Table {
         (before, index)
     }
 
-    /// Adds one to an address that has less than `limit`. False if it has not.
-    fn add(&mut self, origin: Origin, limit: usize) -> bool {
+    /// Adds one to an address that has less than `limit`. Returns its entry.
+    fn add(&mut self, origin: Origin, limit: usize) -> Option<u16> {
         let chain = self.chain(origin);
         let (_, found) = self.find(chain, origin);
         if found != NONE {
             let entry = self.entry(found);
             let fits = usize::from(entry.count) < limit;
             entry.count += u16::from(fits);
-            return fits;
+            return fits.then_some(found);
         }
         let index = self.free;
         debug_assert_ne!(index, NONE, "more addresses than connections");
         if index == NONE {
-            return false;
+            return None;
         }
         let first = std::mem::replace(&mut self.heads[chain], index);
         self.free = std::mem::replace(self.entry(index), Entry { origin, count: 1, next: first }).next;
-        true
+        Some(index)
     }
 
-    /// Takes one from an address that has some.
-    fn remove(&mut self, origin: Origin) {
-        let chain = self.chain(origin);
-        let (before, found) = self.find(chain, origin);
-        debug_assert_ne!(found, NONE, "an address leaves that never entered");
-        if found == NONE {
-            return;
-        }
-        self.entry(found).count -= 1;
-        if self.entry(found).count == 0 {
+    /// Takes one from the address with this entry.
+    fn remove(&mut self, index: u16) {
+        let entry = self.entry(index);
+        entry.count -= 1;
+        if entry.count == 0 {
+            let origin = entry.origin;
+            let chain = self.chain(origin);
+            let (before, _) = self.find(chain, origin);
             let free = self.free;
-            let next = std::mem::replace(&mut self.entry(found).next, free);
-            self.free = found;
+            let next = std::mem::replace(&mut self.entry(index).next, free);
+            self.free = index;
             match before {
                 NONE => self.heads[chain] = next,
                 before => self.entry(before).next = next,
@@ -244,24 +243,27 @@ mod tests {
         };
         for addresses in [1, 2, 3, 8, 33] {
             let (mut table, mut model) = (Table::new(addresses), HashMap::<Origin, usize>::new());
+            let mut entries = HashMap::new();
             for _ in 0..20_000 {
                 let number = random(addresses as u64 * 2);
                 let origin = if number % 2 == 0 { Origin::V6(number) } else { Origin::V4((number as u32).into()) };
                 let count = model.get(&origin).copied().unwrap_or(0);
                 if random(3) > 0 && (count > 0 || model.len() < addresses) {
-                    assert_eq!(table.add(origin, 3), count < 3);
+                    let entry = table.add(origin, 3);
+                    assert_eq!(entry.is_some(), count < 3);
+                    entries.extend(entry.map(|entry| (origin, entry)));
                     model.insert(origin, (count + 1).min(3));
                 } else if count > 0 {
-                    table.remove(origin);
+                    table.remove(entries[&origin]);
                     model.insert(origin, count - 1);
                     model.retain(|_, count| *count > 0);
                 }
             }
             for (origin, count) in model {
-                (0..count).for_each(|_| table.remove(origin));
+                (0..count).for_each(|_| table.remove(entries[&origin]));
             }
             // Everything is free again: as many new ones find room.
-            assert!((0..addresses as u64).all(|number| table.add(Origin::V6(1_000 + number), 1)));
+            assert!((0..addresses as u64).all(|number| table.add(Origin::V6(1_000 + number), 1).is_some()));
         }
     }
 }

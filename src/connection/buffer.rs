@@ -1,5 +1,6 @@
 //! The two fixed buffers of a connection: bytes that arrived, and bytes to be sent.
 //!
+//! Positions have 32 bits, for a buffer has at most [`BUFFER`](crate::config::BUFFER) bytes and there are many of them.
 //! The driver of the thread that owns the connection lends the memory of both, and takes it back when they are empty.
 
 use std::io;
@@ -11,8 +12,8 @@ use bytes::BytesMut;
 pub struct Input {
     block: BytesMut,
     /// Invariant: `start <= end <= block.len()`; both are 0 when nothing is waiting.
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
     ended: bool,
 }
 
@@ -27,12 +28,12 @@ impl Input {
 
     /// What is waiting, oldest first.
     pub fn bytes(&self) -> &[u8] {
-        &self.block[self.start..self.end]
+        &self.block[self.start as usize..self.end as usize]
     }
 
     /// What is waiting, to be changed in place.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.block[self.start..self.end]
+        &mut self.block[self.start as usize..self.end as usize]
     }
 
     /// Takes the first `count` bytes away.
@@ -40,8 +41,8 @@ impl Input {
     /// # Panics
     /// When that is more than is waiting.
     pub fn consume(&mut self, count: usize) {
-        assert!(count <= self.end - self.start, "consumed more than was waiting");
-        self.start += count;
+        assert!(count <= self.bytes().len(), "consumed more than was waiting");
+        self.start += count as u32;
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
@@ -68,7 +69,7 @@ impl Input {
 
     /// True when what is waiting fills the buffer: nothing more can arrive until some of it is consumed.
     pub fn is_full(&self) -> bool {
-        self.end - self.start == self.block.len()
+        self.bytes().len() == self.block.len()
     }
 
     /// True when the client will send nothing more.
@@ -78,16 +79,16 @@ impl Input {
 
     /// Room at the end, after moving what is waiting to the front if there was none.
     pub(crate) fn space(&mut self) -> &mut [u8] {
-        if self.end == self.block.len() && self.start > 0 {
-            self.block.copy_within(self.start..self.end, 0);
+        if self.end as usize == self.block.len() && self.start > 0 {
+            self.block.copy_within(self.start as usize.., 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        &mut self.block[self.end..]
+        &mut self.block[self.end as usize..]
     }
 
     pub(crate) fn filled(&mut self, count: usize) {
-        self.end += count;
-        debug_assert!(self.end <= self.block.len());
+        self.end += count as u32;
+        debug_assert!(self.end as usize <= self.block.len());
     }
 
     /// Bytes arrive without a socket.
@@ -113,8 +114,8 @@ impl Input {
 pub struct Output {
     block: BytesMut,
     /// Invariant: `start <= end <= block.len()`; both are 0 when all is sent.
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
 }
 
 impl Output {
@@ -129,14 +130,15 @@ impl Output {
     /// Adds as much of `bytes` as fits and returns how much that was.
     pub fn push(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.room());
-        self.block[self.end..self.end + count].copy_from_slice(&bytes[..count]);
-        self.end += count;
+        let end = self.end as usize;
+        self.block[end..end + count].copy_from_slice(&bytes[..count]);
+        self.end += count as u32;
         count
     }
 
     /// Bytes that still fit.
     pub fn room(&self) -> usize {
-        self.block.len() - self.end
+        self.block.len() - self.end as usize
     }
 
     /// True when all is sent.
@@ -145,11 +147,11 @@ impl Output {
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.block[self.start..self.end]
+        &self.block[self.start as usize..self.end as usize]
     }
 
     pub(super) fn sent(&mut self, count: usize) {
-        self.start += count;
+        self.start += count as u32;
         debug_assert!(self.start <= self.end);
         if self.start == self.end {
             self.reset();

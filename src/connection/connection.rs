@@ -41,7 +41,7 @@ pub(crate) enum Notice {
     /// The server runs.
     NotDue,
     /// The server drains. So many bytes had arrived when that began, and are still to be received and answered.
-    AfterInput(usize),
+    AfterInput(u32),
     /// All that had arrived is answered, the last reply a moment ago. The client gets the notice then.
     At(Tick),
     /// The client was told, or the service has decided to keep it.
@@ -74,7 +74,7 @@ pub(crate) struct Client {
     pub(crate) link: Link,
     pub(crate) peer: SocketAddr,
     /// Which of the server's services it gets.
-    pub(crate) service: usize,
+    pub(crate) service: u16,
 }
 
 /// One client's connection, as its service sees it.
@@ -82,8 +82,7 @@ pub(crate) struct Client {
 pub struct Connection {
     context: Arc<Context>,
     client: Client,
-    /// Which of its service's sessions is its own.
-    pub(crate) session: usize,
+    session: u16,
     input: Input,
     output: Output,
     pub(crate) stage: Stage,
@@ -110,7 +109,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(context: Arc<Context>, client: Client, session: usize) -> Connection {
+    pub(crate) fn new(context: Arc<Context>, client: Client, session: u16) -> Connection {
         let now = context.clock.now();
         Connection {
             context,
@@ -157,8 +156,13 @@ impl Connection {
         self.context.is_draining()
     }
 
+    /// Which of its service's sessions is its own.
+    pub(crate) fn session(&self) -> usize {
+        self.session.into()
+    }
+
     pub(crate) fn service(&self) -> usize {
-        self.client.service
+        self.client.service.into()
     }
 
     pub(crate) fn context(&self) -> &Context {
@@ -202,7 +206,7 @@ impl Connection {
         }
         let room = match self.notice {
             Notice::NotDue | Notice::Given => space.len(),
-            Notice::AfterInput(pending) => space.len().min(pending),
+            Notice::AfterInput(pending) => space.len().min(pending as usize),
             Notice::At(_) => return Ok(Received::Nothing),
         };
         if room == 0 {
@@ -223,7 +227,7 @@ impl Connection {
             Some(count) => {
                 self.input.filled(count);
                 if let Notice::AfterInput(pending) = &mut self.notice {
-                    *pending = pending.saturating_sub(count);
+                    *pending = pending.saturating_sub(count as u32);
                 }
                 // The end of input, or what follows urgent data, is behind it.
                 self.readable |= self.hung_up;

@@ -22,7 +22,7 @@ pub(crate) trait Transport {
     fn send(&mut self, bytes: &[u8]) -> io::Result<Option<usize>>;
 
     /// Bytes that have arrived and were not received yet.
-    fn pending(&mut self) -> usize;
+    fn pending(&mut self) -> u32;
 
     /// True when nothing is pending and the client will send no more. Receives nothing.
     fn has_ended(&mut self) -> io::Result<bool>;
@@ -43,7 +43,7 @@ impl Transport for TcpStream {
         once(|| send(self.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL))
     }
 
-    fn pending(&mut self) -> usize {
+    fn pending(&mut self) -> u32 {
         pending_bytes(self).unwrap_or(0)
     }
 

@@ -114,7 +114,7 @@ impl Transport for Sink {
         Ok(Some(bytes.len()))
     }
 
-    fn pending(&mut self) -> usize {
+    fn pending(&mut self) -> u32 {
         0
     }
 

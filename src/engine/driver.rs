@@ -159,7 +159,7 @@ impl Driver {
             connection.abort();
         }
         let service = self.services.tcp(connection.service());
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| service.close(connection.session, &reason))) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| service.close(connection.session(), &reason))) {
             self.services.report_panic(&*payload, connection.peer());
         }
         connection.clear_buffers();
@@ -237,7 +237,7 @@ impl Driver {
 
     fn open(&mut self, connection: &mut Connection) -> Result<(), CloseReason> {
         connection.stage = Stage::Serving;
-        self.call(connection, |service, connection| service.open(connection.session, connection))
+        self.call(connection, |service, connection| service.open(connection.session(), connection))
     }
 
     fn serve(&mut self, connection: &mut Connection) -> Result<Next, CloseReason> {
@@ -260,7 +260,7 @@ impl Driver {
             return Ok(Next::Park(Interest::Input));
         }
         let before = connection.input().bytes().len();
-        let flow = self.call(connection, |service, connection| service.serve(connection.session, connection))?;
+        let flow = self.call(connection, |service, connection| service.serve(connection.session(), connection))?;
         let took = connection.input().bytes().len() < before;
         // Counted before the reply goes out, so that a client that has the reply finds it counted.
         self.context().served[self.counter].add(u64::from(took));
@@ -316,7 +316,7 @@ impl Driver {
     /// Gives the notice. The service decides whether the client stays.
     fn notify(&mut self, connection: &mut Connection) -> Result<(), CloseReason> {
         connection.mark_notified();
-        match self.call(connection, |service, connection| service.shutdown(connection.session, connection))? {
+        match self.call(connection, |service, connection| service.shutdown(connection.session(), connection))? {
             Flow::Continue => {}
             Flow::Close => connection.stage = Stage::Closing(CloseReason::Shutdown),
         }

@@ -182,8 +182,8 @@ impl Serving for Pool {
 
     fn admit(&mut self, client: Client, _release: &mut dyn FnMut()) -> Result<(), Refused> {
         let (engine, services) = (&self.engine, &self.engine.services);
-        let (context, service) = (&services.context, client.service);
-        let occupy = |client, token| Endpoint::Tcp(Connection::new(context.clone(), client, usize::from(token)));
+        let (context, service) = (&services.context, usize::from(client.service));
+        let occupy = |client, token| Endpoint::Tcp(Connection::new(context.clone(), client, token));
         let owned = engine.slots.admit(client, occupy).map_err(|client| Refused { client, pause: None })?;
         context.counters.accepted.add(1);
         context.counters.open_max.raise(engine.slots.open() as u64);

@@ -57,8 +57,8 @@ impl Transport for Script {
         Ok(Some(bytes.len()))
     }
 
-    fn pending(&mut self) -> usize {
-        self.pieces.iter().map(Vec::len).sum()
+    fn pending(&mut self) -> u32 {
+        self.pieces.iter().map(|piece| piece.len() as u32).sum()
     }
 
     fn has_ended(&mut self) -> io::Result<bool> {

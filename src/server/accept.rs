@@ -202,7 +202,7 @@ impl Server {
         // Taken before a connection is closed to make room.
         match self.accepting.take_share(peer) {
             Ok(share) => {
-                let client = Client { share, link: Link::Socket(socket), peer, service };
+                let client = Client { share, link: Link::Socket(socket), peer, service: service as u16 };
                 self.admit(index, admission, client)
             }
             Err(AtLimit) => {
@@ -227,7 +227,7 @@ impl Server {
         };
         let Err(Refused { client, pause }) = self.serving.admit(client, &mut release) else { return Accept::Another };
         if let Some(socket) = client.link.socket() {
-            self.refuse(socket, client.service);
+            self.refuse(socket, client.service.into());
         }
         info!("Closing connection from {}", Text(&client.peer));
         let Some((wait, error)) = pause else { return Accept::Another };
@@ -314,7 +314,7 @@ impl Server {
             match share {
                 Ok(share) => {
                     let Pending { socket, peer, listener, service, .. } = self.accepting.deferred.remove(index);
-                    let client = Client { share, link: Link::Socket(socket), peer, service };
+                    let client = Client { share, link: Link::Socket(socket), peer, service: service as u16 };
                     self.admit(listener, admission, client);
                 }
                 Err(AtLimit) if admission == Admission::Reject => {

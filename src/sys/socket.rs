@@ -10,11 +10,11 @@ use nix::poll::PollTimeout;
 ///
 /// # Errors
 /// What ioctl(2) says.
-pub(crate) fn pending_bytes(socket: &impl AsFd) -> nix::Result<usize> {
+pub(crate) fn pending_bytes(socket: &impl AsFd) -> nix::Result<u32> {
     let mut count: nix::libc::c_int = 0;
     // SAFETY: the descriptor is open while it is borrowed, and FIONREAD writes one int.
     let result = unsafe { nix::libc::ioctl(socket.as_fd().as_raw_fd(), nix::libc::FIONREAD, &raw mut count) };
-    Errno::result(result).map(|_| usize::try_from(count).unwrap_or(0))
+    Errno::result(result).map(|_| u32::try_from(count).unwrap_or(0))
 }
 
 /// A wait as poll(2) takes it: rounded up to milliseconds, so that it never ends early and spins, and clamped to what

@@ -60,8 +60,8 @@ impl Transport for Script {
         })
     }
 
-    fn pending(&mut self) -> usize {
-        self.wire(|wire| wire.arrived.len())
+    fn pending(&mut self) -> u32 {
+        self.wire(|wire| wire.arrived.len() as u32)
     }
 
     fn has_ended(&mut self) -> io::Result<bool> {
