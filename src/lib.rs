@@ -1,9 +1,9 @@
 //! A fixed thread-pool server for embedded Linux: it never grows, never starves, never spins, and stops well.
 //!
 //! A fixed number of workers serves a fixed number of connections from a fixed-capacity queue. Everything is
-//! allocated at start. A client that says nothing costs no worker, a client that does not read holds up nobody,
-//! and an idle server makes no system call at all. When it is told to stop, every client is told too, has a
-//! grace time to finish, and is then shown out.
+//! allocated at start. A silent client costs no worker, a client that does not read delays no other, and an idle
+//! server makes no system call at all. On a request to stop it gives every client a notice and a grace time to finish,
+//! and then closes the connections that are left.
 //!
 //! # The way of a connection
 //!
@@ -13,9 +13,9 @@
 //!                               └── parked ◄─┘          signals, requests, shutdown: at the side
 //! ```
 //!
-//! The accept loop takes sockets while there is a free slot and room in the queue. A worker pulls one, lets its
-//! [`Service`] answer what has arrived, and lets go of it: parked, if it waits for its client; at the end of the
-//! queue, if it has more to do than one turn; or closed. One worker at a time, the leader, waits for all parked
+//! The accept loop takes sockets while there is a free slot and room in the queue. A worker takes one, lets its
+//! [`Service`] answer what has arrived, and lets go of it: the worker parks a connection that waits for its client, puts
+//! one with more to do at the end of the queue, or closes it. One worker at a time, the leader, waits for all parked
 //! connections in `epoll_wait(2)`; the others sleep.
 //!
 //! # A server
