@@ -77,7 +77,7 @@ bench-build:
 	$(CARGO) build --release --locked --manifest-path benches/Cargo.toml
 
 moments: ## SIGTERM at 200 random moments of start-up and shutdown (LASTORDERS_SEED=N for others)
-	LASTORDERS_MOMENTS=200 $(CARGO) test --locked --test suite -- storms::a_signal_to_stop_is_heard --nocapture
+	LASTORDERS_MOMENTS=200 $(CARGO) test --locked --test suite -- storms::a_signal_to_stop_ends_the_server --nocapture
 
 fuzz: ## feed every parser what a fuzzer grows, a minute each (SECONDS_EACH=600); needs nightly, cargo-fuzz
 	tools/nightly.sh fuzz

@@ -83,7 +83,7 @@ mod micro {
         assert!(!queue.next(), "the first to come leads");
         criterion.bench_function("queue: leave the lead and take it again", |bencher| {
             bencher.iter(|| {
-                assert!(queue.bring(black_box(7)));
+                assert!(queue.return_found(black_box(7)));
                 assert!(!queue.next());
             });
         });

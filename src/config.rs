@@ -73,7 +73,7 @@ pub(crate) const NOTICE_GAP: Duration = Duration::from_millis(20);
 /// Deadlines are looked at no more often than this, however many there are.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(50);
 /// How long a full ready queue is given to empty before `--when-full` is applied to new clients.
-pub(crate) const QUEUE_PATIENCE: Duration = Duration::from_millis(100);
+pub(crate) const QUEUE_FULL_TIMEOUT: Duration = Duration::from_millis(100);
 /// Log lines per second for clients that ended badly in one and the same way: enough to see which, too few to fill
 /// a flash chip.
 pub(crate) const CLOSE_LINES: u32 = 10;
@@ -91,7 +91,7 @@ pub(crate) const CONTROL_REQUEST: usize = 128;
 /// Bytes of the longest answer on the control socket: every counter with its explanation.
 pub(crate) const CONTROL_REPLY: usize = 8_192;
 /// How long a client of the control socket may take to ask.
-pub(crate) const CONTROL_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a client is told that cannot be served.
 pub(crate) const BUSY: &[u8] = b"BUSY\n";
 /// What a client of a raw service is told at shutdown; line services add a newline.

@@ -100,10 +100,10 @@ fn wave(clients: &[TcpStream], request: &[u8], reply: &[u8]) -> io::Result<()> {
     for mut client in clients {
         client.write_all(request)?;
     }
-    let mut heard = vec![0; reply.len()];
+    let mut received = vec![0; reply.len()];
     for mut client in clients {
-        client.read_exact(&mut heard)?;
-        if heard != reply {
+        client.read_exact(&mut received)?;
+        if received != reply {
             return Err(io::ErrorKind::InvalidData.into());
         }
     }

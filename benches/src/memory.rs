@@ -11,7 +11,7 @@ pub const CLIENTS: [usize; 4] = [0, 128, 1_000, 4_000];
 
 const HELLO: &[u8] = b"hello world";
 /// All clients together are given that long.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One server with that many clients.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ fn once(program: Program, clients: usize) -> io::Result<(u64, usize)> {
         socket.write_all(HELLO)?;
         sockets.push(socket);
     }
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let starved = sockets.iter().filter(|socket| !answered(socket, deadline)).count();
     Ok((server.memory("VmRSS")?, starved))
 }

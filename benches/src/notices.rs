@@ -19,7 +19,7 @@ const NOTICE: &[u8] = b"SHUTDOWN";
 /// The notice keeps clear of replies that have just been sent, for 20 ms: these clients have been quiet for longer.
 const QUIET: Duration = Duration::from_millis(100);
 /// The grace time is 5 s.
-const PATIENCE: Duration = Duration::from_secs(8);
+const TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Milliseconds since the signal.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ fn once() -> io::Result<Notices> {
     // They leave when all have it: on machines of their own their leaving would not hold up each other's notice.
     let mut leaving = Vec::with_capacity(CLIENTS);
     let mut events = [EpollEvent::empty(); 64];
-    while left > 0 && began.elapsed() < PATIENCE {
+    while left > 0 && began.elapsed() < TIMEOUT {
         let found = match epoll.wait(&mut events, 100u16) {
             Err(Errno::EINTR) => 0,
             result => result?,

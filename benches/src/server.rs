@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 pub const TIME_REQUEST: &[u8] = br#"{"type": "time"}"#;
 
 /// How long a server may take to start.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A program to be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,7 +174,7 @@ impl Server {
         command.stdin(Stdio::null());
         let child = command.spawn().map_err(|error| io::Error::other(format!("cannot run {command:?}: {error}")))?;
         let mut server = Server { child, address: (Ipv4Addr::LOCALHOST, port).into() };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !server.answers(service) {
             if Instant::now() > deadline || server.child.try_wait()?.is_some() {
                 return Err(io::Error::other(format!("{command:?} does not answer")));

@@ -14,7 +14,7 @@ import time
 # Seconds for everything that is done with one guest; a machine without a spare processor needs them.
 LIMIT = 300
 # Seconds for one step.
-PATIENCE = 150
+TIMEOUT = 150
 
 MACHINES = {
     "armhf": ["qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a15"],
@@ -85,13 +85,13 @@ class Guest:
         """Seconds since the machine was switched on."""
         return time.monotonic() - self.began
 
-    def expect(self, pattern, patience=PATIENCE):
+    def expect(self, pattern, timeout=TIMEOUT):
         """Waits until the console shows what matches, after what was expected before. Returns the match."""
         def found():
             return re.compile(pattern, re.S).search(self.text, self.seen)
 
         with self.news:
-            self.news.wait_for(lambda: found() or self.ended, patience)
+            self.news.wait_for(lambda: found() or self.ended, timeout)
             match = found()
             if not match:
                 raise Failure(f"the console did not show {pattern!r}; it shows:\n{self.text[self.seen:]}")
@@ -123,7 +123,7 @@ class Guest:
     def switched_off(self):
         """Waits until the machine has switched itself off."""
         try:
-            code = self.process.wait(PATIENCE)
+            code = self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             raise Failure(f"the machine is still on; the console shows:\n{self.text[self.seen:]}") from None
         if code != 0:

@@ -8,7 +8,7 @@ import re
 import socket
 import sys
 
-from guest import PATIENCE, Failure, Guest
+from guest import TIMEOUT, Failure, Guest
 
 ECHO, KV, TIME = 9999, 9996, 5006
 SCRIPT = "/etc/init.d/S50lastorders"
@@ -22,8 +22,8 @@ class Client:
     """A connection from outside to a service of the guest."""
 
     def __init__(self, guest, port):
-        self.socket = socket.create_connection(("127.0.0.1", guest.tcp[port]), PATIENCE)
-        self.socket.settimeout(PATIENCE)
+        self.socket = socket.create_connection(("127.0.0.1", guest.tcp[port]), TIMEOUT)
+        self.socket.settimeout(TIMEOUT)
 
     def ask(self, request, reply):
         self.socket.sendall(request)
@@ -66,7 +66,7 @@ def serve(guest):
     Client(guest, ECHO).ask(b"hello", b"hello")
     Client(guest, KV).ask(b"SET board 1\nGET board\n", b"READY\nOK\n1\n")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        asker.settimeout(PATIENCE)
+        asker.settimeout(TIMEOUT)
         asker.connect(("127.0.0.1", guest.udp[TIME]))
         asker.send(b'{"type": "time"}')
         answer = asker.recv(4096)

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_read_is_cut_by_the_write_timeout_and_not_before() {
+    fn a_client_that_does_not_read_is_closed_by_the_write_timeout_and_not_before() {
         let patient = Limits { write_timeout: Duration::from_secs(600), ..Limits::default() };
         assert_eq!(getsockopt(&accepted(&patient), TcpUserTimeout), Ok(600_000));
     }

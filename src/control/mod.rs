@@ -6,5 +6,5 @@ mod credentials;
 mod socket;
 
 #[cfg(all(any(test, fuzzing), not(loom)))]
-pub(crate) use socket::heard;
+pub(crate) use socket::receive_pieces;
 pub(crate) use socket::{Answer, Ask, Control, status, text};

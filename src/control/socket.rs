@@ -22,7 +22,7 @@ use nix::sys::socket::{
 
 use super::credentials::PeerCredentials;
 use crate::access::{Backoff, Failure, classify};
-use crate::config::{ACCEPTS, CONTROL_CLIENTS, CONTROL_PATIENCE, CONTROL_REPLY, CONTROL_REQUEST, MAX_TIMEOUT};
+use crate::config::{ACCEPTS, CONTROL_CLIENTS, CONTROL_REPLY, CONTROL_REQUEST, CONTROL_TIMEOUT, MAX_TIMEOUT};
 use crate::log::{self, warn};
 use crate::stats::{Kind, Stats};
 use crate::sys::Seconds;
@@ -163,7 +163,7 @@ impl Control {
             self.backoff.reset();
             let Some(stream) = self.credentials.authorize(stream) else { continue };
             // There is a place: the loop has looked.
-            let _ = self.clients.push(Client { stream, request: Fixed::new(), until: now.after(CONTROL_PATIENCE) });
+            let _ = self.clients.push(Client { stream, request: Fixed::new(), until: now.after(CONTROL_TIMEOUT) });
         }
     }
 }
@@ -214,7 +214,7 @@ impl Client {
 
 /// What is made of a request that arrives in these pieces; `None` when it is not whole.
 #[cfg(all(any(test, fuzzing), not(loom)))]
-pub(crate) fn heard<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<Result<Ask, Refusal>> {
+pub(crate) fn receive_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<Result<Ask, Refusal>> {
     use std::io::Write as _;
     let (stream, mut peer) = UnixStream::pair().ok()?;
     let mut client = Client { stream, request: Fixed::new(), until: crate::sys::Clock::default().now() };
@@ -322,13 +322,17 @@ mod tests {
         let line = [&b"status"[..], &[b' '; CONTROL_REQUEST - 6], b"\n"].concat();
         let more = [b'x'; 2 * CONTROL_REQUEST];
         for pieces in [vec![&line[..], &more], vec![&line[..3], &line[3..], &more], vec![&line[..100], &more[..0]]] {
-            let whole = heard([pieces.concat().as_slice()].into_iter());
+            let whole = receive_pieces([pieces.concat().as_slice()].into_iter());
             assert_eq!(whole, Some(Ok(Ask::Status(Form::Lines))));
-            assert_eq!(heard(pieces.into_iter()), whole);
+            assert_eq!(receive_pieces(pieces.into_iter()), whole);
         }
         let joined = [&line[3..], &more].concat();
-        assert_eq!(heard([&line[..3], &joined].into_iter()), Some(Ok(Ask::Status(Form::Lines))), "one piece too many");
-        assert_eq!(heard([&more[..], &more].into_iter()), Some(Err(Refusal::TooLong)));
+        assert_eq!(
+            receive_pieces([&line[..3], &joined].into_iter()),
+            Some(Ok(Ask::Status(Form::Lines))),
+            "one piece too many"
+        );
+        assert_eq!(receive_pieces([&more[..], &more].into_iter()), Some(Err(Refusal::TooLong)));
     }
 
     #[test]

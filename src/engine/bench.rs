@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::ownership::{Idle, Occupant, Owned, Ready, Slots};
-use super::poller::{Patience, Poller};
+use super::poller::{Poller, Timeout};
 use super::queue::{self, Job, Returned, Work};
 use crate::config::Limits;
 use crate::connection::{Client, Connection, Context, Interest, Link, Transport};
@@ -41,7 +41,7 @@ impl Queue {
     }
 
     /// The leader comes back with a slot that it found. True when it is given a slot.
-    pub fn bring(&self, found: u16) -> bool {
+    pub fn return_found(&self, found: u16) -> bool {
         let mut found: heapless::Vec<Ready, 1> = [Ready::stand_in(found)].into_iter().collect();
         matches!(self.0.next(Returned::Found(&mut found)), Job::Serve(_))
     }
@@ -92,7 +92,7 @@ impl Parking {
     /// Takes what is ready from the poller, claims it, and parks it again. True when there was something.
     pub fn poll(&self) -> bool {
         let mut found = None;
-        self.poller.wait(Patience::None, |_| found = self.slots.edge(0));
+        self.poller.wait(Timeout::Zero, |_| found = self.slots.edge(0));
         self.park(found)
     }
 

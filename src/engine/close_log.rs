@@ -24,17 +24,17 @@ pub(super) struct CloseLog {
 
 impl Default for CloseLog {
     fn default() -> CloseLog {
-        let burst = || RateLimit::of_lines(CLOSE_LINES, Duration::from_secs(1));
-        CloseLog { timeouts: burst(), resets: burst(), pipes: burst(), errors: burst() }
+        let limit = || RateLimit::of_lines(CLOSE_LINES, Duration::from_secs(1));
+        CloseLog { timeouts: limit(), resets: limit(), pipes: limit(), errors: limit() }
     }
 }
 
 impl CloseLog {
     pub(super) fn log(&self, peer: SocketAddr, reason: &CloseReason) {
         match reason {
-            CloseReason::TimedOut(_) => self.tell(&self.timeouts, peer, "timed out"),
-            CloseReason::Reset => self.tell(&self.resets, peer, "reset connection"),
-            CloseReason::BrokenPipe => self.tell(&self.pipes, peer, "pipe broken"),
+            CloseReason::TimedOut(_) => self.log_cause(&self.timeouts, peer, "timed out"),
+            CloseReason::Reset => self.log_cause(&self.resets, peer, "reset connection"),
+            CloseReason::BrokenPipe => self.log_cause(&self.pipes, peer, "pipe broken"),
             CloseReason::Killed(number) => {
                 if let Some(count) = self.errors.event() {
                     let name = Signal::try_from(*number).map_or("an unknown signal", Signal::as_str);
@@ -51,7 +51,7 @@ impl CloseLog {
         info!("Closing connection from {}", Text(&peer));
     }
 
-    fn tell(&self, cause: &RateLimit, peer: SocketAddr, line: &'static str) {
+    fn log_cause(&self, cause: &RateLimit, peer: SocketAddr, line: &'static str) {
         if let Some(count) = cause.event() {
             info!("Client {} {}{}", Text(&peer), line, Text(&LeftOut(count)));
         }

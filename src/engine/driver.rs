@@ -252,7 +252,7 @@ impl Driver {
         let needs_input = connection.needs_input || connection.input().is_empty();
         if needs_input && self.receive(connection)? == Received::Nothing {
             if matches!(connection.notice, Notice::AfterInput(_)) {
-                return self.settle(connection);
+                return self.notify_after_gap(connection);
             }
             if connection.is_overdue {
                 return Err(CloseReason::TimedOut(Wait::Request));
@@ -300,7 +300,7 @@ impl Driver {
 
     /// Gives the notice, or plans it for a moment later if a reply has just gone out: a client that reads once for each
     /// request must not find the two in one piece.
-    fn settle(&mut self, connection: &mut Connection) -> Result<Next, CloseReason> {
+    fn notify_after_gap(&mut self, connection: &mut Connection) -> Result<Next, CloseReason> {
         match connection.last_sent().map(|sent| sent.after(NOTICE_GAP)) {
             Some(tick) if !tick.reached(connection.tick()) => {
                 connection.notice = Notice::At(tick);
@@ -347,7 +347,7 @@ impl Driver {
             return Ok(Next::Requeue);
         }
         connection.stage = Stage::Serving;
-        let next = self.settle(connection)?;
+        let next = self.notify_after_gap(connection)?;
         connection.flush()?;
         Ok(next)
     }
@@ -402,8 +402,8 @@ impl Driver {
     fn force_close(&mut self, connection: &mut Connection) -> CloseReason {
         let is_open = matches!(connection.stage, Stage::New | Stage::Serving);
         if is_open && connection.notice != Notice::Given && connection.flush().is_ok_and(|all| all) {
-            let told = self.notify(connection).is_ok() && connection.flush().is_ok_and(|all| all);
-            if told && connection.finish_sending().is_ok() {
+            let sent = self.notify(connection).is_ok() && connection.flush().is_ok_and(|all| all);
+            if sent && connection.finish_sending().is_ok() {
                 // What the client has sent would turn the close into a reset, which may destroy the notice.
                 let _ = connection.discard();
             }

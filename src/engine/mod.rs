@@ -235,7 +235,7 @@ impl Serving for Pool {
         // processor from the notices of the others.
         engine.queue.pause();
         for token in engine.slots.connections() {
-            let owned = engine.slots.claim_or_tell(token);
+            let owned = engine.slots.claim_or_notify(token);
             if let Some(ready) = owned.and_then(|owned| engine.drive(owned, Event::Drain, driver)) {
                 engine.queue.put(ready);
             }
@@ -244,8 +244,9 @@ impl Serving for Pool {
         // queue too, and ends the sending direction of all that have had the notice.
         for _ in 0..engine.queue.lengths().0 {
             let Some(ready) = engine.queue.take() else { break };
-            let told = engine.drive(engine.slots.own(ready), Event::Drain, driver);
-            if let Some(ready) = told.and_then(|ready| engine.drive(engine.slots.own(ready), Event::Drain, driver)) {
+            let notified = engine.drive(engine.slots.own(ready), Event::Drain, driver);
+            if let Some(ready) = notified.and_then(|ready| engine.drive(engine.slots.own(ready), Event::Drain, driver))
+            {
                 engine.queue.push(ready);
             }
         }

@@ -163,7 +163,7 @@ impl<E: Occupant> Slots<E> {
     }
 
     /// Claims the slot if it is parked; else tells its owner, as an edge does.
-    pub(super) fn claim_or_tell(&self, token: Token) -> Option<Owned<'_, E>> {
+    pub(super) fn claim_or_notify(&self, token: Token) -> Option<Owned<'_, E>> {
         self.edge(token).map(|ready| self.own(ready))
     }
 

@@ -33,9 +33,9 @@ pub(super) enum Edge {
 
 /// How long the leader may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Patience {
-    Forever,
-    None,
+pub(super) enum Timeout {
+    Infinite,
+    Zero,
 }
 
 impl Poller {
@@ -83,10 +83,10 @@ impl Poller {
         Ok(())
     }
 
-    /// Reports up to [`EVENTS`] edges, after waiting for the first one as long as `patience` allows.
-    pub(super) fn wait(&self, patience: Patience, mut report: impl FnMut(Edge)) {
+    /// Reports up to [`EVENTS`] edges, after waiting for the first one as long as `timeout` allows.
+    pub(super) fn wait(&self, timeout: Timeout, mut report: impl FnMut(Edge)) {
         let mut events = [EpollEvent::empty(); EVENTS];
-        let timeout = if patience == Patience::Forever { EpollTimeout::NONE } else { EpollTimeout::ZERO };
+        let timeout = if timeout == Timeout::Infinite { EpollTimeout::NONE } else { EpollTimeout::ZERO };
         let count = match self.epoll.wait(&mut events, timeout) {
             Ok(count) => count,
             // Workers block all signals, but a debugger's stop and continue shows as EINTR too (signal(7)).

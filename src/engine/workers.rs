@@ -16,7 +16,7 @@ use threadpool::ThreadPool;
 use super::Engine;
 use super::driver::{Driver, Event, panic_message};
 use super::ownership::Ready;
-use super::poller::{Edge, Patience};
+use super::poller::{Edge, Timeout};
 use super::queue::{Job, Returned};
 use crate::config::EVENTS;
 use crate::error::Error;
@@ -111,17 +111,17 @@ impl Engine {
                     let unfinished = self.drive(self.slots.own(ready), Event::Ready, driver);
                     self.queue.next::<EVENTS>(unfinished.map_or(Returned::Nothing, Returned::Unfinished))
                 }
-                Job::Poll => self.lead(Patience::Forever),
-                Job::PollOnce => self.lead(Patience::None),
+                Job::Poll => self.lead(Timeout::Infinite),
+                Job::PollOnce => self.lead(Timeout::Zero),
                 Job::Stop => return,
             }
         }
     }
 
     /// Takes what is ready from the poller to the queue, and gives up the lead.
-    fn lead(&self, patience: Patience) -> Job {
+    fn lead(&self, timeout: Timeout) -> Job {
         let mut lead = Lead { engine: self, found: Vec::new() };
-        self.poller.wait(patience, |edge| {
+        self.poller.wait(timeout, |edge| {
             let ready = match edge {
                 Edge::Ready(token) => self.slots.edge(token),
                 Edge::HungUp(token) => self.slots.hangup(token),

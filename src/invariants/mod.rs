@@ -16,7 +16,7 @@ use std::io;
 use crate::builtin::{self, Command, Kv, UpperLines, member_is};
 use crate::config::{CONTROL_REQUEST, LISTENERS, MAX_TIMEOUT};
 use crate::connection::Flow;
-use crate::control::{Ask, heard};
+use crate::control::{Ask, receive_pieces};
 use crate::server::activation::names;
 use crate::service::{Lines, Reply};
 
@@ -55,27 +55,27 @@ pub fn lines(case: &Case<'_>) {
         Ok(Flow::Continue)
     };
     let service = Lines::new(shout).longest_line(longest);
-    let told = talk(service, case.buffer(), case.pieces, case.bytes);
-    same(&told, &models::lines(case.bytes, case.buffer(), longest));
+    let reply = talk(service, case.buffer(), case.pieces, case.bytes);
+    same(&reply, &models::lines(case.bytes, case.buffer(), longest));
     // With the promise, answers are gathered: these must not run over.
     let service = Lines::new(shout).longest_line(longest).largest_reply(case.buffer());
-    same(&talk(service, case.buffer(), case.pieces, case.bytes), &told);
-    let told = talk(UpperLines, case.buffer(), case.pieces, case.bytes);
-    same(&told, &models::upper_lines(case.bytes, case.buffer()));
+    same(&talk(service, case.buffer(), case.pieces, case.bytes), &reply);
+    let reply = talk(UpperLines, case.buffer(), case.pieces, case.bytes);
+    same(&reply, &models::upper_lines(case.bytes, case.buffer()));
 }
 
 /// Every line of kv has the answer that a model gives, in order, and a full store loses nothing.
 pub fn kv(case: &Case<'_>) {
     let (entries, bytes) = [(1, 64), (2, 64), (4, 100), (64, 128)][usize::from(case.size / 5) % 4];
     let kv = Kv::new(entries, bytes).unwrap();
-    let told = talk(kv, case.buffer(), case.pieces, case.bytes);
-    same(&told, &models::kv(case.bytes, case.buffer(), entries, bytes));
+    let reply = talk(kv, case.buffer(), case.pieces, case.bytes);
+    same(&reply, &models::kv(case.bytes, case.buffer(), entries, bytes));
 }
 
 /// A command gets one answer, whole, whatever the buffer.
 pub fn command(case: &Case<'_>) {
-    let told = talk(Command::default(), case.buffer(), case.pieces, case.bytes);
-    same(&told, &models::command(case.bytes, case.buffer()));
+    let reply = talk(Command::default(), case.buffer(), case.pieces, case.bytes);
+    same(&reply, &models::command(case.bytes, case.buffer()));
 }
 
 /// Whether a text asks for the time, or `None` when it is not JSON; it is judged the same with space around it.
@@ -91,8 +91,9 @@ pub const JSON_DEPTH: usize = builtin::JSON_DEPTH;
 
 /// A control request means the same however it arrives, and a refusal is one harmless line.
 pub fn control(case: &Case<'_>) {
-    let whole = heard([case.bytes].into_iter().filter(|bytes| !bytes.is_empty())).expect("the request has ended");
-    let pieces = heard(case.pieces.of(case.bytes)).expect("the request has ended");
+    let whole =
+        receive_pieces([case.bytes].into_iter().filter(|bytes| !bytes.is_empty())).expect("the request has ended");
+    let pieces = receive_pieces(case.pieces.of(case.bytes)).expect("the request has ended");
     assert_eq!(whole, pieces);
     let line = case.bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     match whole {
@@ -105,7 +106,7 @@ pub fn control(case: &Case<'_>) {
         }
     }
     if line.len() <= CONTROL_REQUEST {
-        let asks = heard([line].into_iter()).expect("the request has ended");
+        let asks = receive_pieces([line].into_iter()).expect("the request has ended");
         assert_eq!(asks, pieces, "what follows the line changes nothing");
     }
 }
@@ -133,11 +134,11 @@ pub fn activation(data: &[u8]) {
 }
 
 #[track_caller]
-fn same(told: &[u8], expected: &[u8]) {
+fn same(reply: &[u8], expected: &[u8]) {
     assert!(
-        told == expected,
-        "told     {:?}\nexpected {:?}",
-        told.escape_ascii().to_string(),
+        reply == expected,
+        "reply    {:?}\nexpected {:?}",
+        reply.escape_ascii().to_string(),
         expected.escape_ascii().to_string()
     );
 }
@@ -220,7 +221,7 @@ mod tests {
         }
 
         #[test]
-        fn json_is_told_from_what_is_not(value in json_text(), cut in any::<prop::sample::Index>()) {
+        fn json_is_distinguished_from_what_is_not(value in json_text(), cut in any::<prop::sample::Index>()) {
             assert_eq!(json(value.as_bytes()), Some(false), "{value}");
             let request = format!("{{\"a\":{value}, \"type\" : \"time\"}}");
             assert_eq!(json(request.as_bytes()), Some(true), "{request}");

@@ -26,29 +26,29 @@ fn bare(line: &[u8]) -> &[u8] {
 }
 
 pub(super) fn lines(bytes: &[u8], buffer: usize, longest: usize) -> Vec<u8> {
-    let mut told = vec![];
+    let mut reply = vec![];
     let (framed, mut too_long) = framed(bytes, buffer);
     for line in framed {
         if bare(line).len() > longest {
             too_long = true;
             break;
         }
-        told.extend(bare(line));
-        told.push(b'\n');
+        reply.extend(bare(line));
+        reply.push(b'\n');
     }
     if too_long {
-        told.extend(TOO_LONG);
+        reply.extend(TOO_LONG);
     }
-    told
+    reply
 }
 
 pub(super) fn upper_lines(bytes: &[u8], buffer: usize) -> Vec<u8> {
     let (framed, too_long) = framed(bytes, buffer);
-    let mut told = framed.concat().to_ascii_uppercase();
+    let mut reply = framed.concat().to_ascii_uppercase();
     if too_long {
-        told.extend(TOO_LONG);
+        reply.extend(TOO_LONG);
     }
-    told
+    reply
 }
 
 pub(super) fn command(bytes: &[u8], buffer: usize) -> Vec<u8> {
@@ -72,19 +72,19 @@ pub(super) fn command(bytes: &[u8], buffer: usize) -> Vec<u8> {
 
 pub(super) fn kv(bytes: &[u8], buffer: usize, entries: usize, capacity: usize) -> Vec<u8> {
     let mut store: HashMap<String, String> = HashMap::new();
-    let mut told = b"READY\n".to_vec();
+    let mut reply = b"READY\n".to_vec();
     let (framed, too_long) = framed(bytes, buffer);
     for line in framed {
         let Ok(text) = std::str::from_utf8(bare(line)) else {
-            told.extend(b"ERROR: invalid UTF-8\n");
+            reply.extend(b"ERROR: invalid UTF-8\n");
             continue;
         };
         let words: Vec<&str> = text.split_whitespace().collect();
         let verb = words.first().map(|word| word.to_ascii_uppercase()).unwrap_or_default();
         let answer = match (verb.as_str(), &words[..]) {
             ("QUIT", _) => {
-                told.extend(b"BYE\n");
-                return told;
+                reply.extend(b"BYE\n");
+                return reply;
             }
             ("SET", [_, key, _, ..]) => {
                 let value = text.trim()[3..].trim_start()[key.len()..].trim_start();
@@ -103,11 +103,11 @@ pub(super) fn kv(bytes: &[u8], buffer: usize, entries: usize, capacity: usize) -
             (_, []) => "ERROR: empty command",
             _ => "ERROR: unknown command",
         };
-        told.extend(answer.as_bytes());
-        told.push(b'\n');
+        reply.extend(answer.as_bytes());
+        reply.push(b'\n');
     }
     if too_long {
-        told.extend(TOO_LONG);
+        reply.extend(TOO_LONG);
     }
-    told
+    reply
 }

@@ -34,11 +34,11 @@ impl Pieces {
     }
 }
 
-/// A client that sends its pieces, ends its sending direction, and keeps what it is told.
+/// A client that sends its pieces, ends its sending direction, and keeps what it receives.
 struct Script {
     /// The last one first.
     pieces: Vec<Vec<u8>>,
-    told: Arc<Mutex<Vec<u8>>>,
+    received: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Transport for Script {
@@ -53,7 +53,7 @@ impl Transport for Script {
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
         Ok(Some(bytes.len()))
     }
 
@@ -78,10 +78,10 @@ pub(super) fn talk(service: impl Service, buffer: usize, pieces: Pieces, bytes: 
     let service: Box<dyn ErasedService> = Box::new(WithSessions::new(service));
     let context = Arc::new(Context::new(limits).expect("events"));
     let mut driver = Driver::new(Arc::new(Services::new(context.clone(), Box::new([service]), Box::default(), 1)), 0);
-    let told = Arc::default();
+    let received = Arc::default();
     let mut pieces: Vec<Vec<u8>> = pieces.of(bytes).map(<[u8]>::to_vec).collect();
     pieces.reverse();
-    let link = Link::Scripted(Box::new(Script { pieces, told: Arc::clone(&told) }));
+    let link = Link::Scripted(Box::new(Script { pieces, received: Arc::clone(&received) }));
     let client = Client { share: None, link, peer: ([127, 0, 0, 1], 7).into(), service: 0 };
     let mut endpoint = Endpoint::Tcp(Connection::new(context, client, 0));
     let mut event = Event::Admitted;
@@ -90,7 +90,7 @@ pub(super) fn talk(service: impl Service, buffer: usize, pieces: Pieces, bytes: 
         match driver.on(&mut endpoint, event) {
             Next::Close(reason) => {
                 driver.end(&mut endpoint, reason);
-                return std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
+                return std::mem::take(&mut *received.lock().unwrap_or_else(PoisonError::into_inner));
             }
             Next::Park(_) | Next::Requeue => event = Event::Ready,
         }

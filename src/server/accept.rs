@@ -13,7 +13,7 @@ use super::deferred::{Deferred, Pending};
 use super::listener::{Listener, open_reserve};
 use super::server::Server;
 use crate::access::{Admission, Failure, Load, Origin, Share, Shares, classify};
-use crate::config::{ACCEPTS, BUSY, DEFER_TIMEOUT, Limits, QUEUE_PATIENCE};
+use crate::config::{ACCEPTS, BUSY, DEFER_TIMEOUT, Limits, QUEUE_FULL_TIMEOUT};
 use crate::connection::{Client, Link};
 use crate::engine::Refused;
 use crate::error::Error;
@@ -49,7 +49,7 @@ impl ReadyQueue {
     fn full_at(self, now: Tick) -> ReadyQueue {
         match self {
             ReadyQueue::HasRoom => ReadyQueue::FullSince(now),
-            ReadyQueue::FullSince(since) if since.after(QUEUE_PATIENCE).reached(now) => ReadyQueue::Stuck,
+            ReadyQueue::FullSince(since) if since.after(QUEUE_FULL_TIMEOUT).reached(now) => ReadyQueue::Stuck,
             full => full,
         }
     }
@@ -95,13 +95,13 @@ impl Accepting {
 
     /// The next time at which the accept loop must come back.
     pub(super) fn deadline(&self, now: Tick) -> Option<Tick> {
-        let patience = match self.queue {
-            ReadyQueue::FullSince(since) => Some(since.after(QUEUE_PATIENCE)).filter(|tick| !tick.reached(now)),
+        let queue_full_until = match self.queue {
+            ReadyQueue::FullSince(since) => Some(since.after(QUEUE_FULL_TIMEOUT)).filter(|tick| !tick.reached(now)),
             ReadyQueue::HasRoom | ReadyQueue::Stuck => None,
         };
         let resumes = self.listeners.iter().filter_map(|listener| listener.resumes);
         resumes
-            .chain(patience)
+            .chain(queue_full_until)
             .chain(self.deferred.deadline())
             .fold(None, |first, next| Tick::earlier(first, Some(next)))
     }
@@ -354,8 +354,8 @@ mod tests {
     fn a_queue_that_is_full_for_long_is_stuck_and_stays_so_half_a_range_later() {
         let start = Tick::from_raw(u32::MAX - 50).unwrap();
         let queue = ReadyQueue::HasRoom.full_at(start);
-        assert_eq!(queue.full_at(start.after(QUEUE_PATIENCE / 2)), ReadyQueue::FullSince(start));
-        let stuck = queue.full_at(start.after(QUEUE_PATIENCE));
+        assert_eq!(queue.full_at(start.after(QUEUE_FULL_TIMEOUT / 2)), ReadyQueue::FullSince(start));
+        let stuck = queue.full_at(start.after(QUEUE_FULL_TIMEOUT));
         assert_eq!(stuck, ReadyQueue::Stuck);
         assert_eq!(stuck.full_at(Tick::from_raw(u32::MAX / 2).unwrap()), ReadyQueue::Stuck);
     }

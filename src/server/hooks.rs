@@ -39,7 +39,7 @@ impl Hooks {
     }
 
     /// Every socket is bound and every worker has started.
-    pub(super) fn announce_ready(&mut self, now: Tick) {
+    pub(super) fn run_ready_hooks(&mut self, now: Tick) {
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.start(now);
         }
@@ -47,7 +47,7 @@ impl Hooks {
     }
 
     /// The shutdown begins.
-    pub(super) fn announce_drain(&mut self) {
+    pub(super) fn run_drain_hooks(&mut self) {
         std::mem::take(&mut self.drain).into_iter().for_each(|action| call("drain", action));
     }
 

@@ -22,15 +22,15 @@ use crate::sys::{STOPPING, Seconds, Signals, poll_timeout};
 
 pub(crate) struct Retry<'a> {
     started: Instant,
-    patience: Duration,
+    time_limit: Duration,
     signals: Option<&'a Signals>,
     actions: &'a mut Actions,
 }
 
 impl Retry<'_> {
-    /// Allows `patience` from now on for everything that is to be bound.
-    pub(crate) fn new<'a>(patience: Duration, signals: Option<&'a Signals>, actions: &'a mut Actions) -> Retry<'a> {
-        Retry { started: Instant::now(), patience, signals, actions }
+    /// Allows `time_limit` from now on for everything that is to be bound.
+    pub(crate) fn new<'a>(time_limit: Duration, signals: Option<&'a Signals>, actions: &'a mut Actions) -> Retry<'a> {
+        Retry { started: Instant::now(), time_limit, signals, actions }
     }
 
     /// Calls `bind` until it succeeds. `service` is offered at the address.
@@ -46,7 +46,7 @@ impl Retry<'_> {
         let mut backoff = Backoff::default();
         let mut tried = Duration::ZERO;
         loop {
-            let left = self.patience.saturating_sub(self.started.elapsed());
+            let left = self.time_limit.saturating_sub(self.started.elapsed());
             let source = match bind() {
                 Ok(bound) => return Ok(bound),
                 Err(source) if left.is_zero() || !may_pass(&source) => {
@@ -55,7 +55,7 @@ impl Retry<'_> {
                 Err(source) => source,
             };
             if tried.is_zero() {
-                tried = self.patience;
+                tried = self.time_limit;
                 let left = Duration::from_millis(left.as_millis().div_ceil(100) as u64 * 100);
                 warn!(
                     "Cannot listen on {} ({}) yet: {}; trying again for {} seconds",
@@ -97,9 +97,9 @@ mod tests {
 
     const PLACE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7);
 
-    fn attempt(patience: Duration, errno: Errno, successes_after: u32) -> (u32, Result<(), Error>) {
+    fn attempt(time_limit: Duration, errno: Errno, successes_after: u32) -> (u32, Result<(), Error>) {
         let (mut actions, mut calls) = (Actions::default(), 0);
-        let outcome = Retry::new(patience, None, &mut actions).attempt(PLACE, "echo", || {
+        let outcome = Retry::new(time_limit, None, &mut actions).attempt(PLACE, "echo", || {
             calls += 1;
             if calls > successes_after { Ok(()) } else { Err(errno.into()) }
         });
@@ -116,8 +116,8 @@ mod tests {
 
     #[test]
     fn what_cannot_pass_and_what_has_no_time_is_tried_once() {
-        for (patience, errno) in [(60, Errno::EACCES), (0, Errno::EADDRINUSE)] {
-            let (calls, outcome) = attempt(Duration::from_secs(patience), errno, 2);
+        for (time_limit, errno) in [(60, Errno::EACCES), (0, Errno::EADDRINUSE)] {
+            let (calls, outcome) = attempt(Duration::from_secs(time_limit), errno, 2);
             assert_eq!(calls, 1);
             assert!(matches!(outcome, Err(Error::Listen { tried: Duration::ZERO, .. })), "{outcome:?}");
         }

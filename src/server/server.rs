@@ -71,7 +71,7 @@ impl Server {
         ServerHandle::new(Arc::downgrade(&self.serving.stats_source()), self.requests.clone())
     }
 
-    /// Serves until the server is told to stop, and returns how it went. Blocks until then.
+    /// Serves until the server is state to stop, and returns how it went. Blocks until then.
     ///
     /// # Errors
     /// [`Error::Threads`] when the workers cannot be started, and [`Error::Accept`] when a listener broke; in
@@ -83,7 +83,7 @@ impl Server {
         for (address, name) in &self.names {
             info!("PID:{}. Server started on {} ({})", std::process::id(), Text(address), Text(name.as_str()));
         }
-        self.hooks.announce_ready(self.context().clock.now());
+        self.hooks.run_ready_hooks(self.context().clock.now());
         while self.stopping.phase() != Phase::Finished {
             let found = self.wait();
             if found.signals {
@@ -254,9 +254,9 @@ impl Server {
 
     fn stop_by_control(&mut self, grace: Option<Duration>, now: Tick) -> Answer {
         let action = self.stopping.shutdown.drain_within(Trigger::Control, grace, now);
-        let told = if action.is_some() { "stopping" } else { "stopping already" };
+        let state = if action.is_some() { "stopping" } else { "stopping already" };
         self.apply(action);
-        crate::control::text(format_args!("{told}, grace {}\n", Span(self.stopping.shutdown.grace())))
+        crate::control::text(format_args!("{state}, grace {}\n", Span(self.stopping.shutdown.grace())))
     }
 }
 

@@ -87,7 +87,7 @@ impl Server {
     }
 
     fn drain(&mut self) {
-        self.hooks.announce_drain();
+        self.hooks.run_drain_hooks();
         let grace = self.stopping.shutdown.grace();
         if let Some((trigger, _)) = self.stopping.shutdown.started {
             info!("{} {}, closing server in {}...", Text(&trigger), trigger.event(), Text(&Span(grace)));

@@ -59,11 +59,11 @@ where
     }
 
     fn serve(&self, connection: &mut Connection, (): &mut ()) -> io::Result<Flow> {
-        let mut stream = Stream { connection, input_cut: false, request: Some(Instant::now()) };
+        let mut stream = Stream { connection, saw_drain: false, request: Some(Instant::now()) };
         (self.0)(&mut stream)?;
         stream.flush()?;
         // The handler saw the end of its input although the client may still send, so the notice tells the client why.
-        if stream.input_cut && !stream.connection.input().has_ended() {
+        if stream.saw_drain && !stream.connection.input().has_ended() {
             let notice = self.notice();
             stream.connection.mark_notified();
             stream.connection.output().push(notice);
@@ -84,7 +84,7 @@ where
 pub struct Stream<'a> {
     connection: &'a mut Connection,
     /// True once the handler saw the shutdown as the end of its input.
-    input_cut: bool,
+    saw_drain: bool,
     /// Since when the request in hand is being received. A handler may take longer than a tick stays comparable.
     request: Option<Instant>,
 }
@@ -97,7 +97,7 @@ impl Stream<'_> {
 
     /// Blocks until the input buffer has bytes, or the input has ended.
     fn await_input(&mut self) -> io::Result<()> {
-        while self.connection.input().is_empty() && !self.connection.input().has_ended() && !self.input_cut {
+        while self.connection.input().is_empty() && !self.connection.input().has_ended() && !self.saw_drain {
             self.flush()?;
             if self.connection.is_draining() && self.connection.notice == Notice::NotDue {
                 self.connection.limit_input();
@@ -105,15 +105,15 @@ impl Stream<'_> {
             match self.connection.receive()? {
                 Received::Bytes => self.request = self.request.or_else(|| Some(Instant::now())),
                 Received::End => {}
-                Received::Nothing if self.connection.is_draining() => self.input_cut = true,
-                Received::Nothing => self.connection.block(Interest::Input, self.patience())?,
+                Received::Nothing if self.connection.is_draining() => self.saw_drain = true,
+                Received::Nothing => self.connection.block(Interest::Input, self.input_timeout())?,
             }
         }
         Ok(())
     }
 
     /// How long the handler may wait for input now.
-    fn patience(&self) -> Duration {
+    fn input_timeout(&self) -> Duration {
         let limits = self.connection.limits();
         match self.request {
             Some(since) => limits.request_timeout.saturating_sub(since.elapsed()),

@@ -119,7 +119,7 @@ fn stat(pid: i32) -> Vec<String> {
     stat.rsplit(')').next().unwrap().split_whitespace().map(String::from).collect()
 }
 
-/// False too for one that has ended and that nobody has waited for.
+/// False too for a process that has ended and was not reaped.
 pub fn runs(pid: i32) -> bool {
     stat(pid).first().is_some_and(|state| state != "Z" && state != "X")
 }
@@ -210,9 +210,9 @@ fn a_server_without_workers_is_not_ready() {
     });
 }
 
-/// With nothing but the console to log to, that is said before it is let go of.
+/// With nothing but the console to log to, the daemon says so before it leaves the console.
 #[test]
-fn a_server_that_nobody_will_hear_is_warned_of() {
+fn a_server_without_a_log_warns_at_the_start() {
     guard(|| {
         let server = Background::new("mute");
         let mut command = command();
@@ -224,7 +224,7 @@ fn a_server_that_nobody_will_hear_is_warned_of() {
     });
 }
 
-/// A start that hangs, because the control socket of another server is there and takes nobody.
+/// A start that hangs, because the control socket of another server is there and accepts no client.
 struct Stuck {
     starter: Child,
     leader: i32,
@@ -260,7 +260,7 @@ impl Stuck {
 /// The server, or the process that waits for it, is killed before the server is ready: the starter says so, and exits
 /// with 1.
 #[test]
-fn a_server_killed_before_it_is_ready_is_told_of() {
+fn a_server_killed_before_it_is_ready_is_reported() {
     guard(|| {
         for whom in ["server", "leader"] {
             let background = Background::new(&format!("killed-{whom}"));
@@ -276,7 +276,7 @@ fn a_server_killed_before_it_is_ready_is_told_of() {
     });
 }
 
-/// Who starts it gives up waiting: there is no server later on that nobody expects any more.
+/// The starter gives up waiting: no server is left that its user does not expect any more.
 #[test]
 fn a_starter_that_is_killed_takes_the_server_with_it() {
     guard(|| {

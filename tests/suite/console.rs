@@ -1,4 +1,4 @@
-//! The console: one that is closed, one that nobody reads, and Enter.
+//! The console: one that is closed, one without a reader, and Enter.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -7,10 +7,10 @@ use std::sync::mpsc;
 use std::thread;
 
 use crate::logging::{Folder, read, stop, texts, visits};
-use crate::support::{Client, Daemon, FullHouse, command, guard, wait_until};
+use crate::support::{Client, Daemon, FullServer, command, guard, wait_until};
 
-/// A daemon whose console nobody listens to; where it listens is in its log file.
-fn unheard(path: &str, stderr: impl Into<Stdio>) -> Daemon {
+/// A daemon whose console has no reader; the log file has the addresses that it listens on.
+fn without_reader(path: &str, stderr: impl Into<Stdio>) -> Daemon {
     let mut command = command();
     command.args(["serve", "--tcp", "echo=127.0.0.1:0", "--log-file", path]).stderr(stderr);
     let mut daemon = Daemon::silent(&mut command);
@@ -31,7 +31,7 @@ fn a_closed_console_never_stops_the_server() {
         drop(reader);
         for (name, stderr) in [("pipe", Stdio::from(writer)), ("full", Stdio::from(full))] {
             let path = folder.file(name);
-            let mut daemon = unheard(&path, stderr);
+            let mut daemon = without_reader(&path, stderr);
             visits(daemon.address(), 10);
             stop(&mut daemon);
             let texts = texts(&read(&path));
@@ -41,14 +41,15 @@ fn a_closed_console_never_stops_the_server() {
     });
 }
 
-/// Nobody reads the console, and its pipe is full: the server serves on. Once somebody reads, what was lost is told.
+/// The console has no reader, and its pipe is full: the server serves on. Once there is a reader, the daemon says how
+/// many lines were lost.
 #[test]
-fn a_console_that_nobody_reads_costs_lines_and_they_are_counted() {
+fn a_console_without_a_reader_costs_lines_and_they_are_counted() {
     guard(|| {
         let folder = Folder::new("stuck");
         let path = folder.file("log");
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let mut daemon = unheard(&path, writer);
+        let mut daemon = without_reader(&path, writer);
         // A pipe holds 64 KiB, and these are over 90.
         visits(daemon.address(), 600);
         let (sender, pieces) = mpsc::channel();
@@ -115,9 +116,9 @@ fn enter_drains_a_full_server() {
         let mut daemon = Daemon::spawn(command.stdin(Stdio::piped()));
         let line = daemon.wait_for("Server started on ");
         let (_, address) = line.split_once("started on ").unwrap();
-        let house = FullHouse::fill(address.split(' ').next().unwrap().parse().unwrap());
+        let full = FullServer::fill(address.split(' ').next().unwrap().parse().unwrap());
         daemon.child.stdin.take().unwrap().write_all(b"\n").unwrap();
-        house.expect_notice();
+        full.expect_notice();
         daemon.wait_ok();
     });
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Daemon, FullHouse, HANG, command, guard};
+use crate::support::{Client, Daemon, FullServer, HANG, command, guard};
 
 /// A path of this test's own, removed when it ends.
 struct Path(PathBuf);
@@ -54,7 +54,7 @@ fn printed(output: &Output) -> String {
 
 /// `status` in its three forms, from a socket that only its owner may open.
 #[test]
-fn status_is_told_in_three_forms() {
+fn status_comes_in_three_forms() {
     guard(|| {
         let path = Path::new("status");
         let daemon = Daemon::echo(&["--control", path.text()]);
@@ -80,12 +80,12 @@ fn a_full_server_answers_and_drains() {
         let path = Path::new("full");
         let mut daemon =
             Daemon::echo(&["--control", path.text(), "--connections", "8", "--queue", "1", "--workers", "1"]);
-        let house = FullHouse::fill(daemon.address());
+        let full = FullServer::fill(daemon.address());
         assert!(printed(&path.control(&["status"])).contains("open 8\n"));
         assert_eq!(printed(&path.control(&["stop", "--grace", "33"])), "stopping, grace 33 seconds\n");
         assert_eq!(path.ask(b"stop\n"), "stopping already, grace 33 seconds\n");
         daemon.wait_for("Control request made, closing server in 33 seconds...");
-        house.expect_notice();
+        full.expect_notice();
         daemon.wait_ok();
         assert!(!path.0.exists(), "the socket file is removed");
     });
@@ -143,7 +143,7 @@ fn a_client_that_cannot_be_accepted_is_not_spun_on() {
         let mut asking = UnixStream::connect(&path.0).unwrap();
         asking.write_all(b"status\n").unwrap();
         asking.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-        asking.read(&mut [0]).expect_err("nobody can answer");
+        asking.read(&mut [0]).expect_err("no answer");
         let spun = daemon.spent() - before;
         assert!(spun < 10, "{spun} hundredths of half a second");
         assert!(limit(4_096));
@@ -188,13 +188,13 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     });
 }
 
-/// Who is neither root nor the server's own user is refused with a line, even where the socket file lets them in; and
-/// that is logged. Root and the own user are heard.
+/// A user that is neither root nor the server's own is refused with a line, even where the socket file lets them in; and
+/// that is logged. Root and the own user are answered.
 #[test]
 fn strangers_are_refused() {
     guard(|| {
         if !nix::unistd::geteuid().is_root() {
-            return println!("skipped: only root can be somebody else");
+            return println!("skipped: only root can become another user");
         }
         let ask = |path: &Path, user: &str| {
             // Not `lastorders control`: it may lie where only its owner may go.
@@ -211,7 +211,7 @@ fn strangers_are_refused() {
         let mut daemon = Daemon::echo(&["--control", path.text()]);
         open_to_all(&path);
         let Some(told) = ask(&path, "65534") else {
-            return println!("skipped: python3 is not to be had, or may not become nobody");
+            return println!("skipped: python3 is not to be had, or may not become another user");
         };
         assert_eq!(told.trim_end(), "ERROR: only root and the user of the server may ask");
         daemon.wait_for("Control client of user 65534 (process ");

@@ -172,7 +172,7 @@ fn sigusr1_logs_the_counters() {
 
 /// The client sends, logs the echo, and leaves with exit code 0 when it is told SHUTDOWN.
 #[test]
-fn the_client_leaves_when_it_is_told() {
+fn the_client_leaves_at_the_notice() {
     guard(|| {
         let mut daemon = Daemon::echo(&["--grace", "50"]);
         let address = daemon.address().to_string();

@@ -88,10 +88,10 @@ fn half_a_request_and(more: &str) -> (String, u64) {
     silent.expect_end();
     go_on.send(()).unwrap();
     busy.expect("block\n");
-    let heard = String::from_utf8(client.recv()).unwrap();
+    let received = String::from_utf8(client.recv()).unwrap();
     let timed_out = running.handle.stats().timed_out_request;
     running.stop();
-    (heard, timed_out)
+    (received, timed_out)
 }
 
 /// A client that has not read for long makes room in time, while the only worker is busy with another client. Its
@@ -122,9 +122,9 @@ fn room_that_comes_in_time_keeps_a_client_though_the_worker_was_busy() {
         silent.expect_end();
         go_on.send(()).unwrap();
         while read < sent / line.len() * line.len() {
-            let heard = client.recv();
-            assert!(!heard.is_empty(), "closed after {read} of {sent} bytes");
-            read += heard.len();
+            let received = client.recv();
+            assert!(!received.is_empty(), "closed after {read} of {sent} bytes");
+            read += received.len();
         }
         assert_eq!(running.handle.stats().timed_out_write, 0);
         busy.expect("block\n");
@@ -176,7 +176,7 @@ fn a_trickled_request_is_closed_by_its_total_time() {
 /// Eight clients that send without ever reading, on four workers: another client is served all the while, and
 /// they are closed by the write timeout.
 #[test]
-fn clients_that_never_read_are_closed_and_hold_up_nobody() {
+fn clients_that_never_read_are_closed_and_delay_no_other() {
     guard(|| {
         let running = Running::start(Server::builder(Echo).limits(limits(60_000, 10_000, 1_500)));
         let address = running.address;

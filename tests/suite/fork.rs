@@ -137,7 +137,7 @@ fn a_full_house_may_reject() {
     });
 }
 
-/// A child that is killed takes its own client along and nobody else.
+/// A child that is killed takes its own client along and no other.
 #[test]
 fn a_killed_child_costs_its_own_connection() {
     guard(|| {
@@ -184,7 +184,7 @@ fn a_failing_fork_is_told_and_survived() {
     // The limit does not bind root, and counts all processes of a user: so it needs one that has no other.
     let root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
     if !root || Command::new("prlimit").arg("--version").output().is_err() {
-        return eprintln!("skipped: needs root, to become somebody else, and prlimit(1)");
+        return eprintln!("skipped: needs root, to become another user, and prlimit(1)");
     }
     guard(|| {
         let mut command = command();

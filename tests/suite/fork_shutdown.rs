@@ -65,7 +65,7 @@ fn a_signal_to_the_whole_group_is_one_signal() {
 
 /// A stopping signal or SIGUSR1 to a child alone does nothing: what it asks for is the parent's to order.
 #[test]
-fn a_child_ignores_what_its_parent_hears() {
+fn a_child_ignores_the_signals_of_its_parent() {
     guard(|| {
         let mut daemon = forking(&[]);
         let mut client = Client::greeted(daemon.address());
@@ -157,7 +157,7 @@ fn no_child_outlives_a_killed_parent() {
             daemon.signal(Signal::SIGKILL);
             daemon.wait();
             clients.iter_mut().for_each(Client::expect_gone);
-            // Whoever adopts them may take its time to reap; a zombie holds nothing.
+            // The process that adopts them may take its time to reap; a zombie holds nothing.
             let gone = |pid: &Pid| process(pid.as_raw()).is_none_or(|process| process.state == 'Z');
             wait_until("no child is left", || children.iter().all(gone));
             let mut next = Daemon::serve(&["--fork", "--tcp", &format!("echo={address}")]);

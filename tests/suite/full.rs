@@ -51,9 +51,9 @@ fn shed_closes_the_longest_idle_client() {
     });
 }
 
-/// `shed` with nobody idle waits, and sheds as soon as somebody is.
+/// `shed` waits while no client is idle, and sheds as soon as one is.
 #[test]
-fn shed_waits_for_somebody_to_be_idle() {
+fn shed_waits_for_an_idle_client() {
     guard(|| {
         let shout = Lines::new(|line, reply| {
             reply.push(line);
@@ -99,7 +99,7 @@ fn reject_says_busy() {
 
 /// A hundred clients at once on a queue of one and a single slot more than it: all are served in the end.
 #[test]
-fn a_tiny_queue_loses_nobody() {
+fn a_tiny_queue_loses_no_client() {
     guard(|| {
         let limits = Limits { queue: 1, connections: 2, workers: 1, ..Limits::default() };
         let running = Running::start(Server::builder(Echo).limits(limits));

@@ -148,7 +148,7 @@ fn a_full_store_refuses_and_loses_nothing() {
     });
 }
 
-/// A client that pipelines requests for large values and does not read holds nobody up; when it reads at last,
+/// A client that pipelines requests for large values and does not read delays no other; when it reads at last,
 /// it finds every answer in order.
 #[test]
 fn a_late_reader_loses_nothing() {

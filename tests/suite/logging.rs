@@ -178,7 +178,7 @@ fn a_torn_line_of_a_last_life_stays_alone() {
     });
 }
 
-/// The file is deleted: the next line makes a new one, rather than to fill a disk where nobody sees it.
+/// The file is deleted: the next line makes a new one, rather than to fill a disk unseen.
 #[test]
 fn a_deleted_file_comes_back() {
     guard(|| {
@@ -325,7 +325,7 @@ fn what_cannot_be_logged_to_is_said_at_start() {
         let pipe = folder.file("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         for (args, code, part) in [
-            // Nobody reads it, and to wait for someone would be for ever.
+            // There is no reader, and a wait for one would not end.
             (["--log-file", &pipe], 1, "/pipe: No such device or address"),
             (["--log-file", "/nowhere/log"], 1, "/nowhere/log: No such file or directory (os error 2); make its"),
             (["--log-file", "/tmp"], 1, "cannot open log file /tmp: Is a directory (os error 21); choose a file"),
@@ -354,15 +354,15 @@ fn lines_go_to_the_system_log() {
         daemon.wait_for("Received: %n%s%99999d from");
         daemon.signal(Signal::SIGUSR1);
         stop(&mut daemon);
-        let mut heard = vec![];
+        let mut received = vec![];
         let mut bytes = [0; 4096];
-        while heard.len() < daemon.log.len() {
+        while received.len() < daemon.log.len() {
             let count = system.recv(&mut bytes).unwrap();
-            heard.push(String::from_utf8_lossy(&bytes[..count]).into_owned());
+            received.push(String::from_utf8_lossy(&bytes[..count]).into_owned());
         }
         let _ = fs::remove_file("/dev/log");
         let ident = format!(" lastorders[{}]: ", daemon.pid());
-        for (line, shown) in heard.iter().zip(&daemon.log) {
+        for (line, shown) in received.iter().zip(&daemon.log) {
             let (level, text) = shown.split_once("] ").unwrap();
             let priority = if level.starts_with("WARN") { "<28>" } else { "<30>" };
             assert!(line.starts_with(priority), "{line}");

@@ -14,10 +14,10 @@ fn send(args: &[&str]) {
     assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
 }
 
-/// Two daemons on one group and port both hear what one sender says, on the loopback interface by name and by
+/// Two daemons on one group and port both receive what one sender sends, on the loopback interface by name and by
 /// address.
 #[test]
-fn two_daemons_hear_one_sender_on_loopback() {
+fn two_daemons_receive_from_one_sender_on_loopback() {
     guard(|| {
         let mut first = Daemon::serve(&["--multicast", "239.1.1.1:0", "--interface", "lo"]);
         let group = first.address().to_string();
@@ -72,7 +72,7 @@ fn no_message_can_forge_a_log_line() {
 #[test]
 fn a_group_gets_nothing_else() {
     guard(|| {
-        let (sender, heard) = std::sync::mpsc::channel();
+        let (sender, packets) = std::sync::mpsc::channel();
         let sender = std::sync::Mutex::new(sender);
         let service = Datagrams::new(move |packet, _, _| {
             let _ = sender.lock().unwrap().send(packet.to_vec());
@@ -84,11 +84,11 @@ fn a_group_gets_nothing_else() {
         let port = running.address.port();
         let other = Group::new(format!("239.1.1.4:{port}").parse().unwrap(), lo()).unwrap();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        // Joined once the server runs, which its answer to this shows: it is sent until it is heard.
+        // Joined once the server runs, which its answer to this shows: it is sent until it is received.
         let group = Group::new(running.address, lo()).unwrap();
         let heard_first = loop {
             group.send(b"first", 0).unwrap();
-            if let Ok(packet) = heard.recv_timeout(std::time::Duration::from_millis(20)) {
+            if let Ok(packet) = packets.recv_timeout(std::time::Duration::from_millis(20)) {
                 break packet;
             }
         };
@@ -96,7 +96,7 @@ fn a_group_gets_nothing_else() {
         other.send(b"to another group", 0).unwrap();
         socket.send_to(b"to the machine", ("127.0.0.1", port)).unwrap();
         group.send(b"last", 0).unwrap();
-        let last = heard.iter().find(|packet| packet != b"first").unwrap();
+        let last = packets.iter().find(|packet| packet != b"first").unwrap();
         assert_eq!(last, b"last");
         running.stop();
     });
@@ -177,7 +177,7 @@ impl Drop for Network {
 const GROUPS: [&str; 3] = ["239.1.1.1:5007", "[ff05::1:3]:5008", "[ff02::1:3]:5009"];
 
 /// The interface is not there at start, then comes, goes, comes back as another one, and goes down and up: each
-/// time the groups are heard again, and in between the daemon says once that they are not.
+/// time the groups are received again, and in between the daemon says once that they are not.
 #[test]
 fn groups_are_joined_again_when_the_interface_comes_back() {
     guard(|| {
@@ -191,12 +191,12 @@ fn groups_are_joined_again_when_the_interface_comes_back() {
         daemon.wait_for("Server started on [ff02::1:3]:5009 (multicast)");
         for round in ["first", "second"] {
             network.plug();
-            hear_all(&network, &mut daemon, round);
+            receive_all(&network, &mut daemon, round);
             network.ip("link del lan");
             (0..3).for_each(|_| drop(daemon.wait_for("Cannot join ")));
         }
         network.plug();
-        hear_all(&network, &mut daemon, "third");
+        receive_all(&network, &mut daemon, "third");
         network.ip("link set lan down");
         network.ip("link set lan up");
         network.ip("addr replace fd07::1/64 dev lan nodad");
@@ -208,7 +208,7 @@ fn groups_are_joined_again_when_the_interface_comes_back() {
 }
 
 #[track_caller]
-fn hear_all(network: &Network, daemon: &mut Daemon, round: &str) {
+fn receive_all(network: &Network, daemon: &mut Daemon, round: &str) {
     (0..3).for_each(|_| drop(daemon.wait_for("Joined ")));
     for group in GROUPS {
         let text = format!("{round} at {group}");
@@ -243,15 +243,15 @@ fn a_group_follows_an_interface_that_is_swapped() {
         daemon.wait_for("Server started on ");
         network.ip("link del lan");
         network.plug();
-        let (heard, stop) = std::sync::mpsc::channel::<()>();
+        let (received, stop) = std::sync::mpsc::channel::<()>();
         let sender = std::thread::spawn(move || {
-            // When the new membership stands nobody tells, if the old one was never missed.
+            // Nothing shows when the new membership stands, if the old one was never missed.
             while stop.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
                 network.send(GROUPS[0], "swapped", &["--interface", "lan"]);
             }
         });
         daemon.wait_for("Received: swapped from 10.7.0.1:");
-        drop(heard);
+        drop(received);
         sender.join().unwrap();
     });
 }

@@ -84,7 +84,7 @@ fn every_tenth_request_panics() {
         assert_eq!(lost, 1_000);
         wait_until("all are counted", || running.handle.stats().panics == 1_000);
         drop(client);
-        // Had one worker been lost with each panic, nobody would be left to serve this.
+        // Had one worker been lost with each panic, none would be left to serve this.
         let mut others: Vec<Client> = (0..4).map(|_| running.client()).collect();
         others.iter_mut().for_each(|client| client.echo(b"still served"));
         let lines = LINES.lock().unwrap().clone();

@@ -1,4 +1,4 @@
-//! `--per-client`: no address has more than its share of connections, and nobody else has to wait for that.
+//! `--per-client`: no address has more than its share of connections, and no other has to wait for that.
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -41,7 +41,7 @@ fn refused_from(host: u8, address: SocketAddr) {
     assert_eq!(from(host, address).rest(), b"BUSY\n");
 }
 
-/// In every mode, full house or not: two connections of an address are served, a third is told `BUSY`, and another
+/// In every mode, with every slot taken or not: two connections of an address are served, a third is told `BUSY`, and another
 /// address is served as ever.
 #[test]
 fn an_address_has_its_share_and_no_more() {
@@ -62,9 +62,9 @@ fn an_address_has_its_share_and_no_more() {
 }
 
 /// A client that closes one connection and opens the next at once is never refused, on threads and in processes,
-/// although its end and its beginning are heard by different ones; nor is one that has all of its share in use.
+/// although different threads see its end and its beginning; nor is one that has all of its share in use.
 #[test]
-fn who_leaves_may_come_again_at_once() {
+fn a_client_that_leaves_may_come_again_at_once() {
     guard(|| {
         for args in [&["--per-client", "1"][..], &["--per-client", "1", "--fork"]] {
             let daemon = Daemon::echo(args);
@@ -75,9 +75,9 @@ fn who_leaves_may_come_again_at_once() {
     });
 }
 
-/// `shed`: with every slot taken, who is over the share is refused, and nobody is closed for it; who is not is let in.
+/// `shed`: with every slot taken, a client over the share is refused, and no other is closed for it; one within it gets in.
 #[test]
-fn nobody_is_shed_for_who_is_over_the_share() {
+fn no_client_is_shed_for_one_over_the_share() {
     guard(|| {
         let builder = Server::builder(Echo).connections(2).per_client(1).when_full(WhenFull::Shed);
         let running = Running::start(builder);
@@ -109,9 +109,9 @@ fn an_ipv6_client_has_a_share_of_its_own() {
 
 /// One address with its whole share in use connects as fast as it can, from several threads, while another asks and
 /// comes anew all the time: that one is never refused nor kept waiting, the log has a line a second, the server
-/// rests as soon as it is left alone, and stops with everybody told. With processes the same.
+/// rests as soon as it is left alone, and stops with a notice to every client. With processes the same.
 #[test]
-fn who_hammers_disturbs_nobody() {
+fn a_hammering_client_disturbs_no_other() {
     guard(|| {
         for args in [&["--when-full", "wait"][..], &["--when-full", "shed"], &["--when-full", "reject"], &["--fork"]] {
             let mut daemon = Daemon::echo(&[&["--per-client", "3"], args].concat());
@@ -160,9 +160,9 @@ fn who_hammers_disturbs_nobody() {
     });
 }
 
-/// Who waits for a share when the server is told to stop gets the notice like everybody.
+/// A client that waits for a share when the server is asked to stop gets the notice like every other.
 #[test]
-fn who_waits_for_a_share_is_told() {
+fn a_client_that_waits_for_a_share_gets_the_notice() {
     guard(|| {
         let running = Running::start(Server::builder(Echo).per_client(1));
         let mut first = greeted_from(2, running.address);
@@ -183,7 +183,7 @@ fn processes_are_counted_by_address() {
     guard(|| {
         let mut daemon = Daemon::echo(&["--fork", "--per-client", "1"]);
         let first = greeted_from(2, daemon.address());
-        // It waits for its share while a child for somebody else is made.
+        // It waits for its share while a child for another client is made.
         let mut second = from(2, daemon.address());
         let _other = greeted_from(3, daemon.address());
         assert_eq!(second.rest(), b"BUSY\n");
@@ -193,10 +193,10 @@ fn processes_are_counted_by_address() {
     });
 }
 
-/// With processes: a child that is made while somebody waits for a share does not keep that one's connection open
+/// With processes: a child that is made while a client waits for a share does not keep that one's connection open
 /// beyond its end.
 #[test]
-fn who_waits_is_closed_to_the_children_of_others() {
+fn a_waiting_client_is_closed_in_other_children() {
     guard(|| {
         for round in 0.. {
             let daemon = Daemon::echo(&["--fork", "--per-client", "1", "--idle-timeout", "3600"]);

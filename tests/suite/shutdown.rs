@@ -9,7 +9,7 @@ use lastorders::builtin::Echo;
 use lastorders::{Connection, Flow, Lines, Server, Service, Streams, Trigger};
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Daemon, FullHouse, Running, guard, wait_until};
+use crate::support::{Client, Daemon, FullServer, Running, guard, wait_until};
 
 /// Each of the four signals: a client that was echoed and is silent now gets the 8 bytes alone, then the end of
 /// stream; when it leaves, the server exits at once with status 0.
@@ -80,10 +80,10 @@ fn the_notice_keeps_its_distance_from_a_reply() {
 #[test]
 fn the_handle_drains_a_full_server() {
     guard(|| {
-        let running = Running::start(Server::builder(Echo).connections(FullHouse::SLOTS));
-        let house = FullHouse::fill(running.address);
+        let running = Running::start(Server::builder(Echo).connections(FullServer::SLOTS));
+        let full = FullServer::fill(running.address);
         running.handle.shutdown();
-        house.expect_notice();
+        full.expect_notice();
         let report = running.report();
         assert_eq!((report.notified, report.left, report.closed), (8, 8, 0), "those in the backlog got no slot");
     });
@@ -108,7 +108,7 @@ fn last_words_do_not_hide_the_end_of_a_client() {
     });
 }
 
-/// Nobody is connected: the server exits at once, not when the grace ends.
+/// No client is connected: the server exits at once, not when the grace ends.
 #[test]
 fn without_clients_the_exit_is_immediate() {
     guard(|| {
@@ -345,7 +345,7 @@ fn a_service_may_keep_its_clients_through_the_grace() {
 
 /// Clients that wait in the kernel's backlog when the shutdown begins are told, not reset.
 #[test]
-fn clients_in_the_backlog_are_told_too() {
+fn clients_in_the_backlog_get_the_notice_too() {
     guard(|| {
         let running = Running::start(Server::builder(Echo).connections(1));
         let mut first = Client::greeted(running.address);

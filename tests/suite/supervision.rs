@@ -67,7 +67,7 @@ fn address(daemon: &mut Daemon) -> SocketAddr {
 
 /// READY when clients are served, then beats, then STOPPING before the clients are told; in that order.
 #[test]
-fn the_supervisor_hears_ready_beats_and_stopping() {
+fn the_supervisor_gets_ready_watchdog_and_stopping() {
     guard(|| {
         let (supervisor, name) = Supervisor::at_path("notify");
         let mut daemon = Daemon::spawn(echo(&[]).env("NOTIFY_SOCKET", name).env("WATCHDOG_USEC", "20000"));

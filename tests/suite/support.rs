@@ -125,33 +125,33 @@ impl Client {
 }
 
 /// Every one of eight slots taken, one of their clients asking without pause, and four more in the backlog.
-pub struct FullHouse {
+pub struct FullServer {
     parked: Vec<Client>,
     waiting: Vec<Client>,
     busy: JoinHandle<Vec<u8>>,
 }
 
-impl FullHouse {
+impl FullServer {
     pub const SLOTS: usize = 8;
 
     /// Fills an echo server that has that many slots.
-    pub fn fill(address: SocketAddr) -> FullHouse {
+    pub fn fill(address: SocketAddr) -> FullServer {
         let mut parked: Vec<Client> = (0..Self::SLOTS).map(|_| Client::greeted(address)).collect();
         let waiting = (0..4).map(|_| Client::connect(address)).collect();
         let mut busy = parked.pop().unwrap();
         let busy = thread::spawn(move || {
             loop {
                 busy.send("hello world");
-                let heard = busy.recv();
-                if heard != b"hello world" {
-                    return heard;
+                let received = busy.recv();
+                if received != b"hello world" {
+                    return received;
                 }
             }
         });
-        FullHouse { parked, waiting, busy }
+        FullServer { parked, waiting, busy }
     }
 
-    /// Everybody is told, and leaves.
+    /// Every client gets the notice, and leaves.
     pub fn expect_notice(self) {
         let told = self.busy.join().unwrap();
         assert!(told.ends_with(b"SHUTDOWN"), "{told:?}");
@@ -238,7 +238,7 @@ impl Daemon {
         Daemon { child, lines, addresses: vec![], log: vec![] }
     }
 
-    /// One whose standard error is not heard here.
+    /// A daemon whose standard error is not read here.
     pub fn silent(command: &mut Command) -> Daemon {
         let child = command.spawn().expect("start the daemon");
         Daemon { child, lines: mpsc::channel().1, addresses: vec![], log: vec![] }

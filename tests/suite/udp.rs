@@ -28,11 +28,11 @@ fn sender(to: SocketAddr) -> UdpSocket {
 #[track_caller]
 fn ask(socket: &UdpSocket, request: impl AsRef<[u8]>) -> String {
     socket.send(request.as_ref()).unwrap();
-    hear(socket)
+    receive_text(socket)
 }
 
 #[track_caller]
-fn hear(socket: &UdpSocket) -> String {
+fn receive_text(socket: &UdpSocket) -> String {
     let mut bytes = [0; 2 * DATAGRAM];
     let count = socket.recv(&mut bytes).expect("a reply");
     String::from_utf8(bytes[..count].to_vec()).unwrap()
@@ -57,7 +57,7 @@ fn run(builder: Builder) -> Running {
 
 /// A request for the time, however it is written, gets the time in exactly its form.
 #[test]
-fn the_time_is_told_in_its_exact_form() {
+fn the_time_has_its_exact_form() {
     guard(|| {
         let daemon = Daemon::serve(&["--udp", "time=127.0.0.1:0"]);
         let socket = sender(daemon.address());
@@ -92,8 +92,8 @@ fn garbage_gets_its_error() {
             (&padded(DATAGRAM + 1), INVALID),
             (&padded(65_507), INVALID),
         ] {
-            let heard = ask(&socket, request);
-            assert!(heard.starts_with(reply), "{request:.40}: {heard}");
+            let reply_text = ask(&socket, request);
+            assert!(reply_text.starts_with(reply), "{request:.40}: {reply_text}");
         }
         assert_eq!(ask(&socket, b"\"\xff\""), INVALID);
         for error in [UNKNOWN, INVALID] {
@@ -103,7 +103,7 @@ fn garbage_gets_its_error() {
     });
 }
 
-/// Many senders at many sockets at once, each waiting for its reply before it goes on: everybody gets its own
+/// Many senders at many sockets at once, each waiting for its reply before it goes on: each gets its own
 /// replies, and none is forgotten in a socket.
 #[test]
 fn many_senders_get_their_own_replies() {
@@ -142,7 +142,7 @@ fn what_waits_in_the_socket_is_answered_in_turns() {
         }
         let running = Running::run(server);
         for number in 0..150 {
-            assert_eq!(hear(&socket), number.to_string());
+            assert_eq!(receive_text(&socket), number.to_string());
         }
         running.stop();
     });
@@ -193,7 +193,7 @@ fn datagrams_and_connections_share_one_worker() {
     });
 }
 
-/// A reply to a port that nobody has any more comes back as an error, which is counted; the socket goes on, and
+/// A reply to a port that is closed by now comes back as an error, which is counted; the socket goes on, and
 /// the next datagram is answered.
 #[test]
 fn receive_errors_do_not_stop_the_socket() {
@@ -259,7 +259,7 @@ fn a_failing_service_costs_one_datagram() {
     });
 }
 
-/// With datagrams alone there is nobody to wait for: the daemon exits at once.
+/// With datagrams alone there is no client to wait for: the daemon exits at once.
 #[test]
 fn a_server_of_datagrams_alone_stops_at_once() {
     guard(|| {
@@ -324,7 +324,7 @@ fn a_queued_socket_keeps_its_datagrams_when_the_shutdown_begins() {
         running.handle.shutdown();
         client.expect("SHUTDOWN");
         gate.wait();
-        assert_eq!(hear(&socket), "in the queue");
+        assert_eq!(receive_text(&socket), "in the queue");
         client.expect_end();
         drop(client);
         assert_eq!(running.report().abandoned, 0);

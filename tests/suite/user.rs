@@ -11,7 +11,7 @@ use crate::background::{Background, run, runs, said};
 use crate::logging::{Folder, read};
 use crate::support::{Client, command, guard, wait_until};
 
-/// The number that is `nobody`'s, or no one's.
+/// The number of the user `nobody`, or of none.
 const USER: u32 = 65_534;
 
 fn skips_without_root() -> bool {

@@ -46,22 +46,22 @@ fn a_vanished_client_frees_its_slot() {
         if !own_network() {
             return;
         }
-        let (tell, hear) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let (go, wait) = mpsc::channel();
         let elsewhere = std::thread::spawn(move || {
             if !own_network() {
                 return;
             }
-            tell.send(gettid()).unwrap();
+            sender.send(gettid()).unwrap();
             wait.recv().unwrap();
             assert!(ip("addr add 10.0.0.2/24 dev there") && ip("link set there up"));
             let client = Client::greeted("10.0.0.1:7".parse().unwrap());
             assert!(ip("addr flush dev there"));
-            tell.send(gettid()).unwrap();
+            sender.send(gettid()).unwrap();
             wait.recv().unwrap();
             drop(client);
         });
-        let Ok(thread) = hear.recv() else { return };
+        let Ok(thread) = receiver.recv() else { return };
         if !ip("link add here type veth peer name there") {
             return println!("skipped: the kernel has no veth(4) interfaces");
         }
@@ -77,7 +77,7 @@ fn a_vanished_client_frees_its_slot() {
         setsockopt(&timers, TcpKeepCount, &2).unwrap();
         setsockopt(&timers, TcpUserTimeout, &3_000).unwrap();
         go.send(()).unwrap();
-        hear.recv().unwrap();
+        receiver.recv().unwrap();
         wait_until("the slot is free", || running.handle.stats().open == 0);
         let stats = running.handle.stats();
         assert_eq!((stats.accepted, stats.resets), (1, 1), "{stats}");

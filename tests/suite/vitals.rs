@@ -31,7 +31,7 @@ const ENDS: [&str; 13] = [
 ];
 /// What "at once" is on a machine that runs everything else at the same time; a second of it is the longest back-off.
 const AT_ONCE: Duration = Duration::from_secs(8);
-/// KiB that a daemon may have more than at its baseline: buffers and stacks that nobody had touched before.
+/// KiB that a daemon may have more than at its baseline: buffers and stacks that were not touched before.
 const TOUCHED: u64 = 2_048;
 
 /// The daemon's program when it runs by itself. An emulated one is no process that could be looked into.
@@ -112,7 +112,7 @@ impl Patient {
         patient
     }
 
-    /// Takes the baseline after every worker has served somebody.
+    /// Takes the baseline after every worker has served a client.
     fn warm_up(&mut self) {
         let mut clients: Vec<Client> = (0..self.workers).map(|_| self.daemon.client()).collect();
         for _ in 0..4 {

@@ -1,4 +1,4 @@
-//! What a server tells whoever embeds it: ready, drain, and the beats of the watchdog, which fall silent when the
+//! What a server reports to the embedding program: ready, drain, and the pings of the watchdog, which stop when the
 //! workers stand still while work waits.
 
 use std::io::{self, BufRead};
@@ -10,9 +10,9 @@ use lastorders::{Builder, Connection, Error, Flow, Server, Service, Streams};
 
 use crate::support::{Client, HANG, Running, guard};
 
-/// How often the servers of these tests beat.
-const BEAT: Duration = Duration::from_millis(10);
-/// A beat that has not come within this time does not come.
+/// How often the servers of these tests ping.
+const INTERVAL: Duration = Duration::from_millis(10);
+/// A ping that has not come within this time does not come.
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// A service whose every call waits until it is let go.
@@ -39,10 +39,10 @@ impl Service for Stuck {
     }
 }
 
-/// A running server of that service, with its beats, and what tells and ends the calls.
+/// A running server of that service, with its pings, and what tells and ends the calls.
 struct Scene {
     server: Running,
-    beats: Receiver<()>,
+    pings: Receiver<()>,
     entered: Receiver<()>,
     leave: mpsc::Sender<()>,
 }
@@ -52,8 +52,8 @@ impl Scene {
         let (enter, entered) = mpsc::channel();
         let (leave, left) = mpsc::channel();
         let service = Stuck { entered: Mutex::new(enter), leave: Mutex::new(left) };
-        let (builder, beats) = watched(Server::builder(service).workers(workers));
-        Scene { server: Running::start(builder), beats, entered, leave }
+        let (builder, pings) = watched(Server::builder(service).workers(workers));
+        Scene { server: Running::start(builder), pings, entered, leave }
     }
 
     /// A client whose request holds a worker.
@@ -66,40 +66,40 @@ impl Scene {
 }
 
 fn watched(builder: Builder) -> (Builder, Receiver<()>) {
-    let (beat, beats) = mpsc::channel();
-    (builder.watchdog(BEAT, move || beat.send(()).unwrap_or(())), beats)
+    let (ping, pings) = mpsc::channel();
+    (builder.watchdog(INTERVAL, move || ping.send(()).unwrap_or(())), pings)
 }
 
 #[track_caller]
-fn expect_beats(beats: &Receiver<()>) {
-    while beats.try_recv().is_ok() {}
+fn expect_pings(pings: &Receiver<()>) {
+    while pings.try_recv().is_ok() {}
     for _ in 0..10 {
-        beats.recv_timeout(HANG / 2).expect("a beat");
+        pings.recv_timeout(HANG / 2).expect("a ping");
     }
 }
 
 #[track_caller]
-fn expect_silence(beats: &Receiver<()>) {
-    // A beat or two may be under way.
-    let heard = (0..10).take_while(|_| beats.recv_timeout(SILENCE) != Err(RecvTimeoutError::Timeout)).count();
-    assert!(heard < 10, "it goes on");
+fn expect_silence(pings: &Receiver<()>) {
+    // A ping or two may be under way.
+    let count = (0..10).take_while(|_| pings.recv_timeout(SILENCE) != Err(RecvTimeoutError::Timeout)).count();
+    assert!(count < 10, "it goes on");
 }
 
-/// With every worker stuck in the service the watchdog beats for as long as nobody waits, falls silent when
-/// somebody does, and beats again when the workers are free.
+/// With every worker stuck in the service the watchdog pings for as long as no client waits, falls silent when one
+/// does, and pings again when the workers are free.
 #[test]
 fn stuck_workers_silence_the_watchdog_while_work_waits() {
     guard(|| {
         let scene = Scene::start(2);
-        expect_beats(&scene.beats);
+        expect_pings(&scene.pings);
         let holders = [scene.holder(), scene.holder()];
-        expect_beats(&scene.beats);
+        expect_pings(&scene.pings);
         let mut waiting = scene.server.client();
         waiting.send("hello");
-        expect_silence(&scene.beats);
+        expect_silence(&scene.pings);
         holders.iter().for_each(|_| scene.leave.send(()).unwrap());
         waiting.expect("hello");
-        expect_beats(&scene.beats);
+        expect_pings(&scene.pings);
         drop(scene.leave);
         scene.server.stop();
     });
@@ -113,28 +113,28 @@ fn one_worker_that_moves_keeps_the_watchdog_going() {
         let _holder = scene.holder();
         let mut other = scene.server.client();
         other.echo(b"hello");
-        expect_beats(&scene.beats);
+        expect_pings(&scene.pings);
         other.echo(b"hello");
         drop(scene.leave);
         scene.server.stop();
     });
 }
 
-/// With the only worker stuck nobody watches over the parked connections: a client of those that speaks waits for a
+/// With the only worker stuck no worker watches the parked connections: a client of those that speaks waits for a
 /// worker, even though the ready queue is empty.
 #[test]
-fn a_parked_client_that_nobody_watches_silences_the_watchdog() {
+fn an_unwatched_parked_client_silences_the_watchdog() {
     guard(|| {
         let scene = Scene::start(1);
         let mut parked = scene.server.client();
         parked.echo(b"hello");
         let _holder = scene.holder();
-        expect_beats(&scene.beats);
+        expect_pings(&scene.pings);
         parked.send("hello");
-        expect_silence(&scene.beats);
+        expect_silence(&scene.pings);
         scene.leave.send(()).unwrap();
         parked.expect("hello");
-        expect_beats(&scene.beats);
+        expect_pings(&scene.pings);
         drop(scene.leave);
         scene.server.stop();
     });
@@ -153,13 +153,13 @@ fn a_silent_client_of_a_stream_handler_does_not_silence_the_watchdog() {
             }
             Ok(())
         });
-        let (builder, beats) = watched(Server::builder(lines).workers(1));
+        let (builder, pings) = watched(Server::builder(lines).workers(1));
         let server = Running::start(builder);
         let mut holder = server.client();
         holder.echo(b"hello\n");
         let mut waiting = server.client();
         waiting.send("hello\n");
-        expect_beats(&beats);
+        expect_pings(&pings);
         drop(holder);
         waiting.expect("hello\n");
         drop(waiting);
@@ -172,10 +172,10 @@ fn a_silent_client_of_a_stream_handler_does_not_silence_the_watchdog() {
 #[test]
 fn the_hooks_run_once_each_and_may_panic() {
     guard(|| {
-        let heard = Arc::new(Mutex::new(vec![]));
+        let calls = Arc::new(Mutex::new(vec![]));
         let note = |what: &'static str| {
-            let heard = heard.clone();
-            move || heard.lock().unwrap().push(what)
+            let calls = calls.clone();
+            move || calls.lock().unwrap().push(what)
         };
         let builder = Server::builder(lastorders::builtin::Echo)
             .on_ready(note("ready"))
@@ -183,13 +183,13 @@ fn the_hooks_run_once_each_and_may_panic() {
             .on_ready(note("ready too"))
             .on_drain(|| panic!("on purpose"))
             .on_drain(note("drain"))
-            .watchdog(BEAT, || panic!("on purpose"));
+            .watchdog(INTERVAL, || panic!("on purpose"));
         let server = Running::start(builder);
         let mut client = Client::greeted(server.address);
-        assert_eq!(*heard.lock().unwrap(), ["ready", "ready too"]);
+        assert_eq!(*calls.lock().unwrap(), ["ready", "ready too"]);
         server.handle.shutdown();
         client.expect("SHUTDOWN");
-        assert_eq!(*heard.lock().unwrap(), ["ready", "ready too", "drain"]);
+        assert_eq!(*calls.lock().unwrap(), ["ready", "ready too", "drain"]);
         drop(client);
         server.report();
     });

@@ -12,12 +12,12 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, 
 use super::{Count, Exchange};
 use crate::server::Server;
 
-const GLANCE: u16 = 5;
+const POLL_MILLIS: u16 = 5;
 
 struct Client {
     socket: OwnedFd,
     connected: bool,
-    heard: usize,
+    answered: usize,
     began: Instant,
     served: bool,
 }
@@ -33,7 +33,7 @@ impl Client {
             Err(error) => return Err(error.into()),
         }
         epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLOUT, number as u64))?;
-        Ok(Client { socket, connected: false, heard: 0, began, served: false })
+        Ok(Client { socket, connected: false, answered: 0, began, served: false })
     }
 
     /// Goes on with what is ready. True when the whole reply is there.
@@ -48,9 +48,9 @@ impl Client {
         let mut buffer = [0; 256];
         match recv(fd, &mut buffer, MsgFlags::MSG_DONTWAIT)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            count if exchange.reply[self.heard..].starts_with(&buffer[..count]) => {
-                self.heard += count;
-                Ok(self.heard == exchange.reply.len())
+            count if exchange.reply[self.answered..].starts_with(&buffer[..count]) => {
+                self.answered += count;
+                Ok(self.answered == exchange.reply.len())
             }
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -64,7 +64,7 @@ pub(super) fn run(server: &Server, exchange: &Exchange, clients: usize, time: Du
     let mut turn = |until: Instant, count: &mut Count| -> io::Result<()> {
         let mut events = [EpollEvent::empty(); 64];
         while Instant::now() < until {
-            let found = match epoll.wait(&mut events, GLANCE) {
+            let found = match epoll.wait(&mut events, POLL_MILLIS) {
                 Err(Errno::EINTR) => 0,
                 result => result?,
             };

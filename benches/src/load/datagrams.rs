@@ -10,7 +10,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use super::Count;
 use crate::server::{Server, TIME_REQUEST};
 
-const GLANCE: u16 = 5;
+const POLL_MILLIS: u16 = 5;
 /// A datagram that is not answered by then is lost.
 const LOST: Duration = Duration::from_millis(100);
 const REPLY: &[u8] = b"{\"time\": \"2";
@@ -56,7 +56,7 @@ fn turn(epoll: &Epoll, clients: &mut [Client], until: Instant, count: &mut Count
     let mut events = [EpollEvent::empty(); 64];
     let mut buffer = [0; 256];
     loop {
-        let found = match epoll.wait(&mut events, GLANCE) {
+        let found = match epoll.wait(&mut events, POLL_MILLIS) {
             Err(Errno::EINTR) => 0,
             result => result?,
         };

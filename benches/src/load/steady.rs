@@ -13,9 +13,9 @@ use super::{Count, Crowd, Exchange, Script, connect};
 use crate::server::Server;
 
 /// How long clients are given to have their first answer before the measurement begins without them.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// The clock is looked at this often when nothing arrives, in milliseconds.
-const GLANCE: u16 = 5;
+const POLL_MILLIS: u16 = 5;
 
 struct Client<'a> {
     socket: TcpStream,
@@ -25,7 +25,7 @@ struct Client<'a> {
     /// Where in the body it begins.
     offset: usize,
     /// Bytes of the reply in hand.
-    heard: usize,
+    answered: usize,
     asked: Instant,
     /// Has had an answer since the measurement began, or before that, to its first request.
     served: bool,
@@ -51,18 +51,18 @@ impl<'a> Client<'a> {
     }
 
     /// Takes in what has arrived. True when that completes a reply to the body's requests.
-    fn hear(&mut self, buffer: &mut [u8], count: &mut Count) -> io::Result<bool> {
+    fn take_answer(&mut self, buffer: &mut [u8], count: &mut Count) -> io::Result<bool> {
         let received = match recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Err(Errno::EAGAIN) => return Ok(false),
             result => &buffer[..result?],
         };
         let exchange = self.exchange();
-        let expected = &exchange.reply[self.heard..];
+        let expected = &exchange.reply[self.answered..];
         if !expected.starts_with(received) {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        self.heard += received.len();
+        self.answered += received.len();
         if received.len() < expected.len() {
             return Ok(false);
         }
@@ -73,7 +73,7 @@ impl<'a> Client<'a> {
             count.requests += u64::from(exchange.count) - 1;
             self.served = true;
         }
-        (self.step, self.heard) = (self.step + 1, 0);
+        (self.step, self.answered) = (self.step + 1, 0);
         self.ask(now)?;
         Ok(!opening)
     }
@@ -88,7 +88,7 @@ pub(super) fn run(
 ) -> io::Result<Count> {
     let mut crowd = crowd.gather(server.address)?;
     let mut run = Run::start(server, script, clients)?;
-    run.turn(Instant::now() + PATIENCE, &mut crowd, true)?;
+    run.turn(Instant::now() + TIMEOUT, &mut crowd, true)?;
     run.turn(Instant::now() + time / 10, &mut crowd, false)?;
 
     run.count = Count::new()?;
@@ -118,7 +118,7 @@ impl<'a> Run<'a> {
             run.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
             let asked = Instant::now();
             let offset = number * 7;
-            let mut client = Client { socket, script, step: 0, offset, heard: 0, asked, served: false, over: false };
+            let mut client = Client { socket, script, step: 0, offset, answered: 0, asked, served: false, over: false };
             client.ask(asked)?;
             run.clients.push(client);
         }
@@ -131,14 +131,14 @@ impl<'a> Run<'a> {
         let mut events = [EpollEvent::empty(); 64];
         let mut waiting = self.clients.len();
         while !(first && waiting == 0) {
-            let found = match self.epoll.wait(&mut events, GLANCE) {
+            let found = match self.epoll.wait(&mut events, POLL_MILLIS) {
                 Err(Errno::EINTR) => 0,
                 result => result?,
             };
             for event in &events[..found] {
                 let client = &mut self.clients[event.data() as usize];
                 let before = client.served;
-                match client.hear(&mut buffer, &mut self.count) {
+                match client.take_answer(&mut buffer, &mut self.count) {
                     Ok(complete) => waiting -= usize::from(complete && !before),
                     Err(_) => {
                         client.over = true;

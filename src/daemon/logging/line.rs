@@ -1,7 +1,7 @@
 //! One log line, composed once for every sink.
 //!
 //! In come the level and the text of a record, out go the bytes of a line: stamped with the local time, escaped, and
-//! cut to a length. Composing allocates nothing. Log lines contain texts of clients: with a newline in such a text a
+//! truncated to a length. Composing allocates nothing. Log lines contain texts of clients: with a newline in such a text a
 //! client could forge a line, and with an escape sequence it could control the terminal that shows the log.
 
 use std::fmt::{self, Write};
@@ -12,8 +12,8 @@ use crate::sys::localtime;
 
 /// Bytes of the longest line. With the console's prefix, such a line fits into one atomic write to a pipe (`PIPE_BUF`).
 const LONGEST: usize = 4_000;
-/// The end of a line that was cut.
-const CUT: &str = "...";
+/// The end of a line that was truncated.
+const ELLIPSIS: &str = "...";
 
 /// A line like `2026-11-21 01:38:47 [INFO] text`, with a newline.
 pub(crate) struct Line {
@@ -31,12 +31,12 @@ impl Line {
     /// Composes a line with the present time.
     pub(crate) fn compose(&mut self, level: Level, text: &impl fmt::Display) {
         self.bytes.clear();
-        let mut bounded = Bounded { bytes: &mut self.bytes, left: LONGEST - CUT.len() - 1 };
+        let mut bounded = Bounded { bytes: &mut self.bytes, left: LONGEST - ELLIPSIS.len() - 1 };
         let _ = write!(bounded, "{:.0} [{level}] ", localtime::now());
         self.text = bounded.bytes.len();
         // An error means that the text was too long, or that a value in it cannot be shown.
         if write!(Escape(&mut bounded), "{text}").is_err() {
-            self.bytes.push_str(CUT);
+            self.bytes.push_str(ELLIPSIS);
         }
         self.bytes.push('\n');
     }
@@ -53,7 +53,7 @@ impl Line {
 }
 
 /// As much of a text as fits into so many bytes, in whole characters.
-pub(crate) fn cut(text: &str, bytes: usize) -> &str {
+pub(crate) fn truncated(text: &str, bytes: usize) -> &str {
     let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
 }
@@ -66,7 +66,7 @@ struct Bounded<'a> {
 
 impl Write for Bounded<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let taken = cut(text, self.left);
+        let taken = truncated(text, self.left);
         self.bytes.push_str(taken);
         self.left -= taken.len();
         if taken.len() == text.len() { Ok(()) } else { Err(fmt::Error) }

@@ -6,7 +6,7 @@
 use log::Level;
 use nix::syslog::{Facility, LogFlags, Severity, openlog, syslog};
 
-use super::line::cut;
+use super::line::truncated;
 
 /// Bytes of the longest text: RFC 3164 allows 1,024 with everything before it.
 const LONGEST: usize = 960;
@@ -29,6 +29,6 @@ impl Syslog {
             Level::Info => Severity::LOG_INFO,
             Level::Debug | Level::Trace => Severity::LOG_DEBUG,
         };
-        let _ = syslog(severity, cut(text, LONGEST));
+        let _ = syslog(severity, truncated(text, LONGEST));
     }
 }

@@ -165,7 +165,7 @@ fn a_shutdown_during_a_park_is_seen() {
             }
         });
         draining.store(true, Ordering::Relaxed);
-        if let Some(owned) = world.slots.claim_or_tell(0) {
+        if let Some(owned) = world.slots.claim_or_notify(0) {
             notices.fetch_add(1, Ordering::Relaxed);
             owned.close();
         }
@@ -214,7 +214,7 @@ fn a_close_a_sweep_and_a_park_agree_on_one_end() {
         let (world, ready) = World::admitted();
         let owner = world.spawn(move |world| world.serve(ready, Some(tick(PAST))));
         let drain = world.spawn(|world| {
-            if let Some(owned) = world.slots.claim_or_tell(0) {
+            if let Some(owned) = world.slots.claim_or_notify(0) {
                 world.hold();
                 world.close(owned);
             }
@@ -241,7 +241,7 @@ fn a_later_deadline_is_planned_through_a_sweep() {
 
 /// A slot is given back while the accept loop asks for one: the loop finds it, or is woken.
 #[test]
-fn a_slot_that_becomes_free_is_found_or_told() {
+fn a_slot_that_becomes_free_is_found_or_wakes_the_accept_loop() {
     loom::model(|| {
         let world = World::new();
         let ready = world.admit().requeue();
@@ -255,7 +255,7 @@ fn a_slot_that_becomes_free_is_found_or_told() {
 
 /// A connection becomes idle while the accept loop asks for one to shed: the loop finds it, or is woken.
 #[test]
-fn a_connection_that_becomes_idle_is_found_or_told() {
+fn a_connection_that_becomes_idle_is_found_or_wakes_the_accept_loop() {
     loom::model(|| {
         let (world, ready) = World::admitted();
         let owner = world.spawn(move |world| {

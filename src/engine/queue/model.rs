@@ -95,16 +95,16 @@ impl Pool {
     }
 }
 
-/// Something that a worker does and somebody waits for.
+/// A flag that a job sets and another thread waits for.
 #[derive(Clone)]
-struct Deed(Arc<(Mutex<bool>, Condvar)>);
+struct Flag(Arc<(Mutex<bool>, Condvar)>);
 
-impl Deed {
-    fn new() -> Deed {
-        Deed(Arc::new((Mutex::new(false), Condvar::new())))
+impl Flag {
+    fn new() -> Flag {
+        Flag(Arc::new((Mutex::new(false), Condvar::new())))
     }
 
-    fn accomplish(&self) {
+    fn set(&self) {
         *lock(&self.0.0) = true;
         self.0.1.notify_all();
     }
@@ -116,22 +116,22 @@ impl Deed {
         }
     }
 
-    fn forget(&self) {
+    fn clear(&self) {
         *lock(&self.0.0) = false;
     }
 }
 
-/// A pool whose every job is the deed.
-fn pool_with_deed(count: usize, work: Work) -> (Pool, Deed) {
-    let deed = Deed::new();
-    let doer = deed.clone();
-    (Pool::start(count, work, move |_| doer.accomplish()), deed)
+/// A pool whose every job sets the flag.
+fn pool_with_flag(count: usize, work: Work) -> (Pool, Flag) {
+    let flag = Flag::new();
+    let setter = flag.clone();
+    (Pool::start(count, work, move |_| setter.set()), flag)
 }
 
 /// Two workers, one socket from the accept loop and one edge at the poller, then the stop: a lost wake-up
 /// would leave a thread asleep for ever, which loom reports as a deadlock.
 #[test]
-fn every_job_is_served_and_everybody_comes_home() {
+fn every_job_is_served_and_every_worker_ends() {
     both_ways(3, |work| {
         let served = Arc::new(AtomicUsize::new(0));
         let count = served.clone();
@@ -166,27 +166,27 @@ fn work_from_outside_reaches_a_lone_leader() {
         }));
         pool.push(1);
         pool.push(2);
-        // Not stopped: it comes home when it has served both.
+        // Not stopped: the worker ends when it has served both.
         for worker in pool.workers.drain(..) {
             worker.join().unwrap();
         }
     });
 }
 
-/// The service of token 1 takes until token 2 is served, and both come by way of the poller: whoever has 1
-/// must have passed on the lead, and the follower must have been woken for it.
+/// The service of token 1 takes until token 2 is served, and the poller reports both. So the worker that serves 1 must
+/// have passed on the lead, and must have woken the follower for it.
 #[test]
 fn the_lead_is_passed_on_before_serving() {
     one_way(3, || {
-        let deed = Deed::new();
-        let doer = deed.clone();
+        let flag = Flag::new();
+        let setter = flag.clone();
         let mut pool = Pool::start(2, Work::MayBlock, move |token| match token {
-            1 => doer.wait(),
-            _ => doer.accomplish(),
+            1 => setter.wait(),
+            _ => setter.set(),
         });
         pool.poller.report(1);
         pool.poller.report(2);
-        deed.wait();
+        flag.wait();
         pool.stop();
     });
 }
@@ -196,47 +196,47 @@ fn the_lead_is_passed_on_before_serving() {
 #[test]
 fn work_from_outside_wakes_a_follower_every_time() {
     both_ways(2, |work| {
-        let (mut pool, deed) = pool_with_deed(2, work);
+        let (mut pool, flag) = pool_with_flag(2, work);
         for token in [1, 2] {
             pool.push(token);
-            deed.wait();
-            deed.forget();
+            flag.wait();
+            flag.clear();
         }
         pool.stop();
     });
 }
 
-/// A leader and two sleepers: the stop brings all of them home.
+/// A leader and two sleepers: the stop ends all of them.
 #[test]
 fn the_stop_wakes_every_sleeper() {
     both_ways(2, |work| Pool::start(3, work, |_| {}).stop());
 }
 
-/// Several edges, one after the other, while the services promise not to wait: though nobody is woken for
-/// the vacant lead, somebody always comes back to it.
+/// Several edges, one after the other, while the services promise not to wait: no worker is woken for the vacant lead,
+/// and yet one always takes it up again.
 #[test]
 fn a_vacant_lead_is_taken_up_again() {
     both_ways(2, |work| {
-        let (mut pool, deed) = pool_with_deed(2, work);
+        let (mut pool, flag) = pool_with_flag(2, work);
         for token in [1, 2] {
             pool.poller.report(token);
-            deed.wait();
-            deed.forget();
+            flag.wait();
+            flag.clear();
         }
         pool.stop();
     });
 }
 
-/// A pause calls away whoever leads, or is about to: once it is over, somebody leads again, and finds the edge that came
-/// meanwhile or comes then.
+/// A pause calls away a worker that leads, or is about to. Once the pause is over, a worker leads again, and finds the
+/// edge that came meanwhile or comes then.
 #[test]
-fn somebody_leads_again_after_a_pause() {
+fn a_worker_leads_again_after_a_pause() {
     both_ways(2, |work| {
-        let (mut pool, deed) = pool_with_deed(2, work);
+        let (mut pool, flag) = pool_with_flag(2, work);
         pool.queue.pause();
         pool.poller.report(1);
         pool.queue.resume();
-        deed.wait();
+        flag.wait();
         pool.stop();
     });
 }

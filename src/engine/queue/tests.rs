@@ -50,7 +50,7 @@ fn a_queue_that_never_empties_still_looks_at_the_parked() {
 }
 
 #[test]
-fn the_accept_loop_is_told_of_room_once() {
+fn the_accept_loop_is_woken_for_room_once() {
     let (queue, _, accept_loop) = queue(1);
     queue.push(Ready::stand_in(1));
     assert!(!queue.has_room_or_wake());

@@ -45,7 +45,7 @@ fn an_accept_that_keeps_failing_is_waited_out() {
     });
 }
 
-/// A few failures of the kind that says something about one client only cost nobody else anything: there is no
+/// A few failures of the kind that says something about one client only cost no other client anything: there is no
 /// pause after them.
 #[test]
 fn a_client_lost_in_accept_does_not_delay_the_next() {
@@ -63,7 +63,7 @@ fn a_client_lost_in_accept_does_not_delay_the_next() {
             // The control socket was not asked meanwhile: all three were the listener's.
             assert_eq!(patient.figures().of("accept_retried") - before, 3, "{error}");
         }
-        // Tried again so deep that nobody sees it.
+        // Retried so deep that this test cannot see it.
         let tracer = Tracer::inject(patient.pid(), "accept4", "error=EINTR:when=1..50", None);
         drop(Client::greeted(patient.address()));
         drop(tracer);
@@ -92,7 +92,7 @@ fn a_broken_listener_ends_the_server_with_notice() {
     });
 }
 
-/// poll(2) is interrupted, or has no memory, again and again: everybody is served all the same, and nothing spins.
+/// poll(2) is interrupted, or has no memory, again and again: every client is served all the same, and nothing spins.
 #[test]
 fn a_poll_that_fails_stops_nothing() {
     guard(|| {

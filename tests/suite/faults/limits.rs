@@ -8,7 +8,7 @@ use crate::support::{Client, Daemon, command, guard, wait_until};
 use crate::vitals::{Figures, Patient, descriptors, native, resident, spent, threads};
 
 /// RLIMIT_NOFILE is lowered under a running server: who is in stays served, who comes is told BUSY or waits, nothing
-/// spins, and when descriptors are there again everybody gets in.
+/// spins, and when descriptors are there again every client gets in.
 #[test]
 fn descriptors_run_out_and_come_back() {
     guard(|| {

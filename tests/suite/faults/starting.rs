@@ -190,7 +190,7 @@ fn too_few_threads_are_refused() {
         if !nix::unistd::geteuid().is_root() {
             return println!("skipped: only root can become a user who has no process yet");
         }
-        // A number that nobody has: its only process is this one.
+        // A user without another process: its only one is this.
         let user = ["setpriv", "--reuid", "40961", "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all"];
         if let Some(text) = refused("--nproc=8", &user, &["--workers", "64"]) {
             assert!(text.contains("cannot start 64 workers") && text.contains("lower the number"), "{text}");

@@ -60,7 +60,7 @@ fn a_call_that_fails_costs_its_connection_at_most() {
             let known = (!is_new).then(|| Client::greeted(patient.address()));
             let before = patient.figures();
             let mut tracer = Tracer::inject(patient.pid(), call, fault, None);
-            // Who is new is yet to be registered with the poller.
+            // A new client is yet to be registered with the poller.
             let mut hit = known.unwrap_or_else(|| patient.daemon.client());
             hit.send("hello world");
             wait_until("the fault has hit", || tracer.hits() > 0);

@@ -17,10 +17,10 @@ fn expect_confession(patient: &Patient, log: &Path) {
     });
 }
 
-/// The disk under the log file is full, or broken: the console says so once, everybody is served, and afterwards
+/// The disk under the log file is full, or broken: the console says so once, every client is served, and afterwards
 /// the file says how many lines are missing.
 #[test]
-fn a_log_file_that_cannot_be_written_stops_nobody() {
+fn a_log_file_that_cannot_be_written_stops_no_service() {
     guard(|| {
         if !can_attach() {
             return;
@@ -49,7 +49,7 @@ fn a_log_file_that_cannot_be_written_stops_nobody() {
 
 /// The same for standard error.
 #[test]
-fn a_console_that_cannot_be_written_stops_nobody() {
+fn a_console_that_cannot_be_written_stops_no_service() {
     guard(|| {
         if !can_attach() {
             return;

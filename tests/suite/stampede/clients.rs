@@ -1,7 +1,7 @@
 //! The clients of a stampede: each does one thing to one service, and checks what it gets for it.
 //!
 //! In comes a connection's worth of dice; out goes what was wrong, if anything. While the server shuts down, or
-//! sheds, whatever it does to a client is right, but for bytes that nobody sent.
+//! sheds, whatever it does to a client is right, but for bytes that were never sent.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -160,7 +160,7 @@ fn binary(services: &Services, dice: &mut Dice) -> io::Result<()> {
 fn store(services: &Services, dice: &mut Dice) -> io::Result<()> {
     let mut stream = connect(services.kv)?;
     expect(&mut stream, b"READY\n")?;
-    // Nobody else has this key, and what stays in the store is little.
+    // No other client has this key, and what stays in the store is little.
     let (key, value) = (format!("{:x}", dice.roll()), dice.word(30));
     stream.write_all(format!("SET {key} {value}\nGET {key}\nDEL {key}\nGET {key}\nQUIT\n").as_bytes())?;
     agree(&rest(&mut stream)?, format!("OK\n{value}\nDELETED\nNOT_FOUND\nBYE\n").as_bytes())
@@ -178,7 +178,7 @@ fn datagrams(services: &Services, dice: &mut Dice) -> io::Result<()> {
     socket.connect(services.time)?;
     socket.set_nonblocking(true)?;
     for _ in 0..dice.below(30) {
-        // Answers of a socket that nobody reads from are errors to the daemon; so is one that is full.
+        // Answers to a socket without a reader are errors to the daemon; so is one that is full.
         let _ = socket.send(&dice.bytes(6_000));
     }
     Ok(())

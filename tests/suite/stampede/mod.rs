@@ -70,7 +70,7 @@ impl Crowd {
         Crowd { over, threads }
     }
 
-    /// Sends everybody home, and returns how much they did.
+    /// Ends every client, and returns how much they did.
     fn leave(self) -> u64 {
         self.over.store(true, Ordering::Relaxed);
         let deeds: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
