@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Breaks the queue, slot and deadline protocols on purpose, one way at a time, and expects the models to notice each.
+# Breaks the protocols of the queue, the slots and their deadlines on purpose, one way at a time, and expects the models to notice each.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
@@ -7,6 +7,9 @@ trap 'rm -rf "$work"' EXIT
 cp -r "$top"/{Cargo.toml,Cargo.lock,src,tests} "$work"
 [ -d "$top/examples" ] && cp -r "$top/examples" "$work"
 export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$top/target/loom" RUST_BACKTRACE=0
+# The crate is compiled for each mutant anew: quickly, rather than small.
+export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_INCREMENTAL=true
+export CARGO_PROFILE_RELEASE_OPT_LEVEL=2
 missed=0
 
 mutant() { # what it breaks, file, old text, new text
@@ -28,45 +31,98 @@ PY
     cp "$top/$2" "$work/$2"
 }
 
-state=src/engine/state.rs
-queue=src/engine/queue.rs
+ownership=src/engine/ownership.rs
 deadlines=src/engine/deadlines.rs
-mutant "an edge on an owned slot is forgotten" $state "OWNED => (NOTIFIED, Edge::Noted)" "OWNED => (OWNED, Edge::Noted)"
-mutant "an edge on an owned slot takes it" $state "OWNED => (NOTIFIED, Edge::Noted)" "OWNED => (OWNED, Edge::Claimed)"
-mutant "letting go ignores the edge" $state "                Release::Again" "                self.0.store(PARKED, Ordering::Release); Release::Parked"
-mutant "letting go does not acquire what the edge published" $state \
-    "self.0.swap(OWNED, Ordering::AcqRel);" "self.0.store(OWNED, Ordering::Relaxed);"
-mutant "the vacant lead wakes nobody" $queue "!self.ready.is_empty() || !(self.led || self.paused)" "!self.ready.is_empty()"
-mutant "left-over work wakes nobody" $queue "!self.ready.is_empty() || !(self.led || self.paused)" "!(self.led || self.paused)"
-mutant "a woken worker does not say that it is awake" $queue "            inner.waking = false;" ""
-mutant "a lone leader is not kicked for work" $queue \
-    "inner.asleep == 0 && inner.led && !inner.kicked" "false"
-mutant "nobody leads again after a pause" $queue "inner.paused = false;" ""
-mutant "the leader is not kicked for the stop" $queue "let kick_leader = inner.led;" "let kick_leader = false;"
-mutant "the stop wakes one sleeper only" $queue "self.available.notify_all();" "self.available.notify_one();"
-mutant "the leader keeps the lead" $queue "(inner.led, inner.kicked) = (false, false);
-                tokens" "inner.kicked = false;
-                tokens"
-mutant "a deadline is announced before the release, and not after it" $deadlines "        place.set(deadline);
-        if state.release() == Release::Again {
-            return Parking::Again;
-        }" "        place.set(deadline);
-        let told = deadline.is_some_and(|deadline| self.announce(deadline));
-        if state.release() == Release::Again {
-            return Parking::Again;
-        }
-        if deadline.is_some() {
-            return if told { Parking::ParkedEarlier } else { Parking::Parked };
+queue=src/engine/queue.rs
+
+mutant "an edge on an owned slot is forgotten" $ownership "OWNED | NOTIFIED => (NOTIFIED, false)" "OWNED | NOTIFIED => (OWNED, false)"
+mutant "an edge on an owned slot takes it" $ownership "OWNED | NOTIFIED => (NOTIFIED, false)" "OWNED | NOTIFIED => (OWNED, true)"
+mutant "an edge does not claim a parked slot" $ownership "PARKED => (OWNED, true)" "PARKED => (PARKED, false)"
+mutant "an edge publishes nothing" $ownership \
+    "match self.0.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire)" \
+    "match self.0.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed)"
+mutant "a park ignores the edge" $ownership "        if !slot.state.release() {
+            return Some(Ready(token));
+        }" "        if !slot.state.release() {
+            slot.state.0.store(PARKED, Ordering::SeqCst);
         }"
-mutant "a deadline is set after the release" $deadlines "        place.set(deadline);
-        if state.release() == Release::Again {
-            return Parking::Again;
-        }" "        if state.release() == Release::Again {
-            return Parking::Again;
+mutant "a park does not acquire what the edge published" $ownership \
+    "self.0.swap(OWNED, Ordering::AcqRel);" "self.0.store(OWNED, Ordering::Relaxed);"
+mutant "a park hands the slot back and keeps the edge" $ownership "self.0.swap(OWNED, Ordering::AcqRel);" ""
+mutant "a claim takes what is owned" $ownership \
+    "self.0.compare_exchange(PARKED, OWNED, Ordering::SeqCst, Ordering::SeqCst).is_ok()" \
+    "{ self.0.swap(OWNED, Ordering::SeqCst); true }"
+mutant "a deadline is set after the release" $ownership "        slot.deadline.set(deadline);
+        if !slot.state.release() {
+            return Some(Ready(token));
+        }" "        if !slot.state.release() {
+            return Some(Ready(token));
         }
-        place.set(deadline);"
-mutant "a deadline is not announced" $deadlines "Some(deadline) if self.announce(deadline)" "Some(_) if false"
-mutant "a sweep takes what has an owner" $deadlines "Some(_) if state.claim() => Due::Claimed" "Some(_) => Due::Claimed"
-mutant "a sweep forgets a later deadline" $deadlines "Some(deadline) if !deadline.reached(now) => Due::Later(deadline)" \
-    "Some(deadline) if !deadline.reached(now) => Due::Never"
+        slot.deadline.set(deadline);"
+mutant "a deadline is covered before the release, and not after it" $ownership "        if !slot.state.release() {
+            return Some(Ready(token));
+        }" "        if let Some(deadline) = deadline {
+            slots.deadlines.cover(deadline);
+        }
+        if !slot.state.release() {
+            return Some(Ready(token));
+        }
+        let deadline: Option<Tick> = None;"
+mutant "a deadline is not covered" $ownership "            slots.deadlines.cover(deadline);" "            let _ = deadline;"
+mutant "a sweep takes what has an owner" $ownership "} else if let Some(owned) = self.claim(token) {" \
+    "} else if let Some(owned) = Some(self.own(Ready(token))) {"
+mutant "a sweep clears the plan behind its look" $ownership "        self.deadlines.begin_sweep();
+        let mut earliest = None;
+        for token in self.tokens() {
+            let Some(deadline) = self.slot(token).deadline.get() else { continue };
+            if !deadline.reached(now) {
+                earliest = Tick::earlier(earliest, Some(deadline));
+            } else if let Some(owned) = self.claim(token) {
+                expire(owned);
+            }" "        let mut earliest = None;
+        let mut seen = self.tokens();
+        while let Some(token) = seen.next().or_else(|| { self.deadlines.begin_sweep(); None }) {
+            let Some(deadline) = self.slot(token).deadline.get() else { continue };
+            if !deadline.reached(now) {
+                earliest = Tick::earlier(earliest, Some(deadline));
+            } else if let Some(owned) = self.claim(token) {
+                expire(owned);
+            }"
+mutant "a sweep forgets a later deadline" $ownership "earliest = Tick::earlier(earliest, Some(deadline));" ""
+mutant "a closed slot keeps its deadline" $ownership "        slot.deadline.set(None);
+        slot.state.vacate();" "        slot.state.vacate();"
+mutant "a slot that becomes free wakes nobody" $ownership "if std::mem::take(&mut free.is_awaited) {" "if false {"
+mutant "a connection that becomes idle wakes nobody" $ownership \
+    "if latest(&slots.idle_is_awaited) == 1 &&" "if false &&"
+mutant "the accept loop does not look for idle ones again" $ownership "        publish(&self.idle_is_awaited, 1);
+        self.idle().next().is_some()" "        publish(&self.idle_is_awaited, 1);
+        false"
+mutant "the accept loop looks for idle ones before its wish alone" $ownership "        publish(&self.idle_is_awaited, 1);
+        self.idle().next().is_some()" "        let found = self.idle().next().is_some();
+        publish(&self.idle_is_awaited, 1);
+        found"
+mutant "an earlier deadline does not replace a later one" $deadlines \
+    "is_none_or(|next| deadline.is_before(next))" "is_none()"
+mutant "a plan that changed meanwhile is left" $deadlines "Err(changed) => next = changed," "Err(_) => return,"
+mutant "the vacant lead wakes nobody" $queue "!self.ready.is_empty() || self.lead_is_free()" "!self.ready.is_empty()"
+mutant "left-over work wakes nobody" $queue "!self.ready.is_empty() || self.lead_is_free()" "self.lead_is_free()"
+mutant "a woken worker does not say that it is awake" $queue "            inner.is_waking = false;" ""
+mutant "a lone leader is not called for work" $queue "let calls = inner.asleep == 0 && inner.claim_call();" "let calls = false;"
+mutant "a leader that was called is never called again" $queue \
+    "(self.lead, self.is_leader_called) = (Lead::Vacant, false);" "self.lead = Lead::Vacant;"
+mutant "no worker leads again after a pause" $queue "inner.is_paused = false;" ""
+mutant "the end of a pause wakes nobody" $queue "        inner.is_paused = false;
+        let wakes = inner.claim_wake_up(Work::MayBlock);" "        inner.is_paused = false;
+        let wakes = false;"
+mutant "the leader is not called for the stop" $queue "let calls = inner.lead == Lead::Taken;" "let calls = false;"
+mutant "the stop wakes one sleeper only" $queue "self.available.notify_all();" "self.available.notify_one();"
+mutant "the leader keeps the lead" $queue "                inner.release_lead();
+                // From" "                // From"
+mutant "what the leader found is lost" $queue "                    inner.push(ready);
+                }
+            }
+        }" "                    drop(ready);
+                }
+            }
+        }"
 exit $((missed > 0))

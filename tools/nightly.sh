@@ -63,7 +63,7 @@ miri() {
     # shellcheck disable=SC2086
     nightly miri test --locked --lib -- ${MIRI_TESTS:-connection::buffer builtin::kv::request builtin::kv::blocks \
         builtin::command json::tests::a_request json::tests::other json::tests::what sys::seconds sys::clock sys::rate_limit \
-        engine::ownership::tests engine::deadlines access::admission shutdown invariants::tests::any invariants::tests::kv invariants::tests::a_command}
+        engine::driver engine::ownership::tests engine::deadlines access::admission shutdown invariants::tests::any invariants::tests::kv invariants::tests::a_command}
 }
 
 need_nightly

@@ -70,6 +70,8 @@ pub(crate) fn classify(error: &io::Error) -> Failure {
         | Errno::ECONNRESET
         | Errno::EPROTO
         | Errno::EPERM
+        | Errno::EACCES
+        | Errno::EIO
         | Errno::ENETDOWN
         | Errno::ENOPROTOOPT
         | Errno::EHOSTDOWN
@@ -138,7 +140,7 @@ mod tests {
     fn accept_errors_are_sorted_by_what_is_to_be_done() {
         let class = |errno: Errno| classify(&io::Error::from(errno));
         assert_eq!(class(Errno::EAGAIN), Failure::Empty);
-        for errno in [Errno::EINTR, Errno::ECONNABORTED, Errno::EPROTO, Errno::EPERM, Errno::ENETUNREACH] {
+        for errno in [Errno::EINTR, Errno::ECONNABORTED, Errno::EPROTO, Errno::EPERM, Errno::EACCES, Errno::EIO] {
             assert_eq!(class(errno), Failure::Retry);
         }
         for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {

@@ -49,11 +49,12 @@ impl Service for UpperLines {
     fn serve(&self, connection: &mut Connection, (): &mut ()) -> io::Result<Flow> {
         let (input, output) = connection.split();
         let bytes = input.bytes();
-        let whole = match bytes.iter().rposition(|byte| *byte == b'\n') {
-            _ if input.has_ended() => bytes.len(),
-            Some(newline) => newline + 1,
+        // `line` searches only what is new, and is asked first.
+        let whole = match input.line() {
             None if input.is_full() => return refuse_long_line(output),
-            None => 0,
+            None => return Ok(Flow::Continue),
+            Some(_) if input.has_ended() => bytes.len(),
+            Some((first, _)) => bytes.iter().rposition(|byte| *byte == b'\n').map_or(first, |newline| newline + 1),
         };
         answer(input, output, whole);
         Ok(Flow::Continue)

@@ -3,6 +3,7 @@
 //! Positions have 32 bits, for a buffer has at most [`BUFFER`](crate::config::BUFFER) bytes and there are many of them.
 //! The driver of the thread that owns the connection lends the memory of both, and takes it back when they are empty.
 
+use std::cell::Cell;
 use std::io;
 
 use bytes::BytesMut;
@@ -14,12 +15,15 @@ pub struct Input {
     /// Invariant: `start <= end <= block.len()`; both are 0 when nothing is waiting.
     start: u32,
     end: u32,
+    /// So many of the bytes that wait are known to hold no newline, so that a line which arrives in many pieces is
+    /// searched once.
+    searched: Cell<u32>,
     ended: bool,
 }
 
 impl Input {
     pub(crate) fn new(block: BytesMut) -> Input {
-        Input { block, start: 0, end: 0, ended: false }
+        Input { block, start: 0, end: 0, searched: Cell::new(0), ended: false }
     }
 
     pub(super) fn block(&mut self) -> &mut BytesMut {
@@ -33,6 +37,7 @@ impl Input {
 
     /// What is waiting, to be changed in place.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.searched.set(0);
         &mut self.block[self.start as usize..self.end as usize]
     }
 
@@ -43,6 +48,7 @@ impl Input {
     pub fn consume(&mut self, count: usize) {
         assert!(count <= self.bytes().len(), "consumed more than was waiting");
         self.start += count as u32;
+        self.searched.set(self.searched.get().saturating_sub(count as u32));
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
@@ -52,13 +58,18 @@ impl Input {
     /// input, what is left is a line too.
     pub fn line(&self) -> Option<(usize, &[u8])> {
         let bytes = self.bytes();
-        match bytes.iter().position(|byte| *byte == b'\n') {
+        let searched = self.searched.get() as usize;
+        match bytes[searched..].iter().position(|byte| *byte == b'\n') {
             Some(at) => {
-                let line = &bytes[..at];
-                Some((at + 1, line.strip_suffix(b"\r").unwrap_or(line)))
+                let end = searched + at;
+                let line = &bytes[..end];
+                Some((end + 1, line.strip_suffix(b"\r").unwrap_or(line)))
             }
-            None if self.ended && !bytes.is_empty() => Some((bytes.len(), bytes)),
-            None => None,
+            None if !self.ended => {
+                self.searched.set(bytes.len() as u32);
+                None
+            }
+            None => (!bytes.is_empty()).then_some((bytes.len(), bytes)),
         }
     }
 
@@ -104,6 +115,7 @@ impl Input {
 
     pub(super) fn reset(&mut self) {
         (self.start, self.end, self.ended) = (0, 0, false);
+        self.searched.set(0);
     }
 }
 
@@ -116,11 +128,13 @@ pub struct Output {
     /// Invariant: `start <= end <= block.len()`; both are 0 when all is sent.
     start: u32,
     end: u32,
+    /// It ends with the refusal of a request that is too long.
+    refuses: bool,
 }
 
 impl Output {
     pub(crate) fn new(block: BytesMut) -> Output {
-        Output { block, start: 0, end: 0 }
+        Output { block, start: 0, end: 0, refuses: false }
     }
 
     pub(super) fn block(&mut self) -> &mut BytesMut {
@@ -146,6 +160,15 @@ impl Output {
         self.start == self.end
     }
 
+    /// The request is too long, and what was written last says so.
+    pub(crate) fn refuse_request(&mut self) {
+        self.refuses = true;
+    }
+
+    pub(crate) fn refuses(&self) -> bool {
+        self.refuses
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.block[self.start as usize..self.end as usize]
     }
@@ -159,7 +182,7 @@ impl Output {
     }
 
     pub(crate) fn reset(&mut self) {
-        (self.start, self.end) = (0, 0);
+        (self.start, self.end, self.refuses) = (0, 0, false);
     }
 }
 
@@ -195,6 +218,20 @@ mod tests {
         assert_eq!(input.line(), None);
         input.end();
         assert_eq!(input.line(), Some((1, &b"c"[..])));
+    }
+
+    #[test]
+    fn a_line_in_pieces_is_searched_once() {
+        let mut input = Input::new(BytesMut::zeroed(64));
+        for (piece, searched, line) in [(&b"ab"[..], 2, None), (b"c\r", 4, None), (b"\nd", 4, Some((5, &b"abc"[..])))] {
+            input.space()[..piece.len()].copy_from_slice(piece);
+            input.filled(piece.len());
+            assert_eq!((input.line(), input.searched.get()), (line, searched));
+        }
+        input.consume(5);
+        assert_eq!((input.line(), input.searched.get()), (None, 1));
+        input.bytes_mut()[0] = b'\n';
+        assert_eq!(input.line(), Some((1, &b""[..])), "what was changed is searched anew");
     }
 
     #[test]

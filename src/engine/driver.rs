@@ -267,7 +267,9 @@ impl Driver {
         let progress = took || connection.has_output();
         connection.needs_input = !progress;
         if flow == Flow::Close {
+            let refused = connection.output().refuses();
             connection.stage = Stage::Closing(match connection.notice {
+                _ if refused => CloseReason::TooLong,
                 Notice::Given => CloseReason::Shutdown,
                 _ => CloseReason::Finished,
             });

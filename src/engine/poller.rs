@@ -4,14 +4,17 @@
 //! room for output or back. Closing the socket removes it.
 
 use std::os::fd::AsFd;
+use std::thread;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use crate::access::Backoff;
 use crate::config::EVENTS;
 use crate::connection::Interest;
 use crate::error::Error;
+use crate::log::{Text, debug};
 use crate::sys::Event;
 
 /// The number under which the leader's own event is registered: no slot has it.
@@ -92,7 +95,9 @@ impl Poller {
             // Workers block all signals, but a debugger's stop and continue shows as EINTR too (signal(7)).
             Err(Errno::EINTR) => 0,
             Err(error) => {
-                debug_assert!(false, "epoll_wait: {error}");
+                // No error is documented that could stay. If one does, the workers must not spin on it.
+                debug!("epoll_wait: {}", Text(&error));
+                thread::sleep(Backoff::FIRST);
                 0
             }
         };

@@ -122,5 +122,6 @@ pub(crate) fn refuse_long_line(output: &mut Output) -> io::Result<Flow> {
         return Ok(Flow::Continue);
     }
     output.push(TEXT);
+    output.refuse_request();
     Ok(Flow::Close)
 }

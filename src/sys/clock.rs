@@ -7,6 +7,7 @@
 //! [`MAX_TIMEOUT`]: crate::config::MAX_TIMEOUT
 
 use std::num::NonZeroU32;
+#[cfg(test)]
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -69,29 +70,34 @@ impl Tick {
 /// The source of ticks: CLOCK_MONOTONIC of clock_gettime(2).
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
-    /// Milliseconds added to the kernel's, modulo 2^32. Tests turn the clock with it.
-    offset: AtomicU32,
+    /// Where a test has stopped the clock; 0 while it runs.
+    #[cfg(test)]
+    stopped: AtomicU32,
 }
 
 impl Clock {
     pub(crate) fn now(&self) -> Tick {
+        #[cfg(test)]
+        if let Some(tick) = Tick::from_raw(self.stopped.load(Ordering::Relaxed)) {
+            return tick;
+        }
         // The call cannot fail: every kernel has this clock, and the result has a place.
         let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or((0, 0), |time| (time.tv_sec(), time.tv_nsec()));
         // Modulo 2^32, so seconds of any width will do.
-        let millis = (time.0 as u32).wrapping_mul(1_000).wrapping_add(time.1 as u32 / 1_000_000);
-        Tick::new(millis.wrapping_add(self.offset.load(Ordering::Relaxed)))
+        Tick::new((time.0 as u32).wrapping_mul(1_000).wrapping_add(time.1 as u32 / 1_000_000))
     }
 
-    /// Turns the clock forward.
+    /// Stops the clock so many milliseconds before the wrap.
+    #[cfg(test)]
+    pub(crate) fn stop_before_wrap(&self, millis: u32) {
+        self.stopped.store(0_u32.wrapping_sub(millis), Ordering::Relaxed);
+    }
+
+    /// Turns the stopped clock forward.
     #[cfg(test)]
     pub(crate) fn advance(&self, millis: u32) {
-        self.offset.fetch_add(millis, Ordering::Relaxed);
-    }
-
-    /// Turns the clock to so many milliseconds before the wrap.
-    #[cfg(test)]
-    pub(crate) fn advance_to_wrap(&self, millis_before: u32) {
-        self.advance(0_u32.wrapping_sub(self.now().0.get()).wrapping_sub(millis_before));
+        let turned = Tick::new(self.stopped.load(Ordering::Relaxed).wrapping_add(millis));
+        self.stopped.store(Tick::to_raw(Some(turned)), Ordering::Relaxed);
     }
 }
 
@@ -128,12 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_runs_and_can_be_turned() {
+    fn the_clock_runs_and_can_be_stopped() {
         let clock = Clock::default();
         let before = clock.now();
+        while !before.is_before(clock.now()) {}
+        clock.stop_before_wrap(5);
+        assert_eq!(clock.now(), tick(u32::MAX - 4));
         clock.advance(86_400_000);
-        assert!(before.after(Duration::from_secs(86_399)).reached(clock.now()));
-        clock.advance_to_wrap(50);
-        assert!(clock.now().0.get() > u32::MAX - 51 || clock.now().0.get() < 5_000);
+        assert_eq!(clock.now(), tick(86_400_000 - 5));
     }
 }

@@ -250,6 +250,10 @@ fn a_line_that_is_too_long_is_refused() {
         client.expect(format!("SHORT\n{}\n", "X".repeat(63)));
         client.send(format!("last\n{}\n", "x".repeat(64)));
         assert_eq!(client.rest(), b"LAST\nERROR: line too long\n");
+        drop(client);
+        wait_until("the end is counted", || running.handle.stats().open == 0);
+        let stats = running.handle.stats();
+        assert_eq!((stats.too_long, stats.finished), (1, 0));
         running.stop();
     });
 }

@@ -94,7 +94,7 @@ impl World {
     fn new(service: impl Service) -> World {
         let limits = Limits { workers: 1, buffer: 64, ..Limits::default() };
         let context = Arc::new(Context::new(limits).unwrap());
-        context.clock.advance_to_wrap(5);
+        context.clock.stop_before_wrap(5);
         let service: Box<dyn ErasedService> = Box::new(WithSessions::new(service));
         let services = Services::new(context.clone(), Box::new([service]), Box::default(), 1);
         let driver = Driver::new(Arc::new(services), 0);
@@ -156,14 +156,16 @@ impl World {
         self.endpoint.deadline()
     }
 
-    /// Asserts that the deadline is `millis` away, give or take what the test itself takes, and turns the clock there:
-    /// first to a moment before it, when nothing must happen, then beyond it.
+    /// Asserts that the deadline is `millis` away, and turns the clock there: first to a moment before it, when nothing
+    /// must happen.
     #[track_caller]
     fn pass_deadline(&mut self, millis: u32, interest: Interest) {
-        let left = self.deadline().expect("a deadline").until(self.context.clock.now()).as_millis();
-        assert!(left <= u128::from(millis) + 1 && left + 5_000 > u128::from(millis), "{left} of {millis} ms");
+        let left = self.deadline().expect("a deadline").until(self.context.clock.now());
+        // One more, because the present is rounded down; another one where the tick 0 is left out.
+        assert!((1..=2).contains(&(left.as_millis() as u32 - millis)), "{left:?} of {millis} ms");
+        self.context.clock.advance(left.as_millis() as u32 - 1);
         self.expect_park(Event::Deadline, interest);
-        self.context.clock.advance(millis + 2);
+        self.context.clock.advance(1);
     }
 
     /// The clock goes on so far that every tick from before looks like the future.

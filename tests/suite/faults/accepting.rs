@@ -54,7 +54,7 @@ fn a_client_lost_in_accept_does_not_delay_the_next() {
             return;
         }
         let patient = Patient::start(2, &[]);
-        for error in ["ECONNABORTED", "EPROTO", "EPERM", "ENETDOWN", "EHOSTUNREACH", "ETIMEDOUT"] {
+        for error in ["ECONNABORTED", "EPROTO", "EPERM", "EACCES", "EIO", "ENETDOWN", "EHOSTUNREACH", "ETIMEDOUT"] {
             let before = patient.figures().of("accept_retried");
             let mut tracer = Tracer::inject(patient.pid(), "accept4", &format!("error={error}:when=1..3"), None);
             drop(Client::greeted(patient.address()));
