@@ -68,7 +68,8 @@
 //! off with `default-features = false, features = ["log"]`.
 
 #![deny(unsafe_code)]
-#![warn(clippy::print_stdout, clippy::print_stderr, missing_debug_implementations, unreachable_pub)]
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::undocumented_unsafe_blocks)]
+#![warn(missing_debug_implementations, unreachable_pub)]
 
 mod access;
 pub mod builtin;

@@ -56,6 +56,7 @@ struct State {
 
 /// One connection's part of what its address may have. Dropping it gives it back, and wakes the accept loop when a
 /// client waits for that.
+#[must_use]
 #[derive(Debug)]
 pub(crate) struct Share {
     shares: Arc<Shares>,

@@ -20,6 +20,7 @@ pub enum Flow {
 /// What a connection was waiting for when its deadline passed: one variant for each timeout in
 /// [`Limits`](crate::Limits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Wait {
     /// The first byte of a request (`idle_timeout`).
     Idle,

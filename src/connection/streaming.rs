@@ -15,6 +15,7 @@ pub(crate) struct Streaming {
 }
 
 /// A stream handler waits for its client while this lives.
+#[must_use]
 pub(crate) struct Waiting<'a>(&'a Streaming);
 
 impl Streaming {

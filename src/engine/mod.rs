@@ -73,6 +73,7 @@ impl Engine {
     }
 
     /// Moves an owned endpoint on, and lets go of it. Returns it if it has more to do.
+    #[must_use]
     fn drive(&self, mut owned: Owned<'_, Endpoint>, event: Event, driver: &mut Driver) -> Option<Ready> {
         let next = match driver.on(&mut owned, event) {
             Next::Park(interest) => self.watch(&mut owned, interest),

@@ -152,22 +152,26 @@ impl<E: Occupant> Slots<E> {
 
     /// Tells a slot that it is ready: `Some` when it was parked. If it is owned, its owner finds the edge when it parks;
     /// if it is free, the connection was closed before the edge was handled.
+    #[must_use]
     pub(super) fn edge(&self, token: Token) -> Option<Ready> {
         self.slot(token).state.edge().then_some(Ready(token))
     }
 
     /// The same, when the other side has closed or sent urgent data.
+    #[must_use]
     pub(super) fn hangup(&self, token: Token) -> Option<Ready> {
         self.slot(token).is_hung_up.store(true, Ordering::Relaxed);
         self.edge(token)
     }
 
     /// Claims the slot if it is parked; else tells its owner, as an edge does.
+    #[must_use]
     pub(super) fn claim_or_notify(&self, token: Token) -> Option<Owned<'_, E>> {
         self.edge(token).map(|ready| self.own(ready))
     }
 
     /// Claims the slot if it is parked.
+    #[must_use]
     pub(super) fn claim(&self, token: Token) -> Option<Owned<'_, E>> {
         self.slot(token).state.claim().then(|| self.own(Ready(token)))
     }
@@ -304,6 +308,7 @@ impl<'e, E: Occupant> Owned<'e, E> {
     }
 
     /// Leaves the connection to the poller, and to the sweep at `deadline`. An edge that came meanwhile hands it back.
+    #[must_use]
     pub(super) fn park(mut self, idle: Idle, deadline: Option<Tick>) -> Option<Ready> {
         self.content = None;
         let (slots, token) = (self.slots, self.token);

@@ -269,6 +269,7 @@ impl Queue {
     }
 
     /// Takes the next connection away from the workers.
+    #[must_use]
     pub(super) fn take(&self) -> Option<Ready> {
         lock(&self.inner).ready.pop_front()
     }

@@ -40,6 +40,7 @@ const FIRST: RawFd = 3;
 
 /// A socket that the program was started with.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Inherited {
     /// The number of its descriptor.
     pub number: RawFd,
@@ -52,6 +53,7 @@ pub struct Inherited {
 
 /// An internet socket that is ready to be served.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Socket {
     /// It listens.
     Tcp(TcpListener),

@@ -32,6 +32,7 @@ use crate::service::{ErasedService, Service, WithSessions};
 /// # }
 /// ```
 #[derive(Default)]
+#[must_use = "a builder does nothing until it is built"]
 pub struct Builder {
     pub(super) limits: Limits,
     pub(super) tcp: Vec<Box<dyn ErasedService>>,

@@ -36,6 +36,7 @@ use crate::sys::{STOPPING, Signals, Span, Tick, poll_timeout};
 const POLLED: usize = LISTENERS + 3 + 1 + CONTROL_CLIENTS;
 
 /// A bound server, ready to run.
+#[must_use = "a server serves no client until it is run"]
 pub struct Server {
     pub(super) serving: Box<dyn Serving>,
     pub(super) accepting: Accepting,

@@ -32,6 +32,7 @@ impl Stopping {
     }
 
     /// A listener broke.
+    #[must_use]
     pub(super) fn fail(&mut self, failure: Error, now: Tick) -> Option<Action> {
         self.failure = Some(failure);
         self.shutdown.drain(Trigger::Failure, now)

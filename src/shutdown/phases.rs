@@ -45,6 +45,7 @@ impl Shutdown {
 
     /// A signal, each of which goes one step further: the first drains, the second ends the grace time, the
     /// third ends everything.
+    #[must_use]
     pub(crate) fn signal(&mut self, number: i32, now: Tick) -> Option<Action> {
         match self.phase {
             Phase::Running => self.drain(Trigger::Signal(number), now),
@@ -60,6 +61,7 @@ impl Shutdown {
     }
 
     /// A wish to stop with another grace time.
+    #[must_use]
     pub(crate) fn drain_within(&mut self, trigger: Trigger, grace: Option<Duration>, now: Tick) -> Option<Action> {
         if self.phase == Phase::Running {
             self.grace = grace.unwrap_or(self.grace);
@@ -68,6 +70,7 @@ impl Shutdown {
     }
 
     /// A wish to stop, which changes nothing once the server is stopping.
+    #[must_use]
     pub(crate) fn drain(&mut self, trigger: Trigger, now: Tick) -> Option<Action> {
         if self.phase != Phase::Running {
             return None;
@@ -78,6 +81,7 @@ impl Shutdown {
     }
 
     /// A wish to end the grace time.
+    #[must_use]
     pub(crate) fn force_close(&mut self, now: Tick) -> Option<Action> {
         if !matches!(self.phase, Phase::Draining { .. }) {
             return None;
@@ -87,6 +91,7 @@ impl Shutdown {
     }
 
     /// What the time, the open connections and the running workers or children ask for.
+    #[must_use]
     pub(crate) fn progress(&mut self, now: Tick, open: usize, running: usize) -> Option<Action> {
         match self.phase {
             Phase::Draining { ends } if open == 0 || ends.reached(now) => self.force_close(now),
@@ -141,7 +146,7 @@ mod tests {
         assert_eq!(shutdown.progress(at(now, 6_001), 1, 1), Some(Action::Finish));
 
         let mut shutdown = Shutdown::new(Duration::from_secs(5));
-        shutdown.drain(Trigger::Handle, now);
+        assert_eq!(shutdown.drain(Trigger::Handle, now), Some(Action::Drain));
         assert_eq!(shutdown.progress(now, 0, 4), Some(Action::ForceClose));
         assert_eq!(shutdown.progress(now, 0, 0), Some(Action::Finish));
     }
