@@ -39,8 +39,8 @@ pub const DATAGRAM: usize = 4_096;
 pub(crate) const READY: usize = if cfg!(loom) { 4 } else { *CONNECTIONS.end() + LISTENERS };
 /// Readiness events taken per `epoll_wait`: 16 measured well; more delays the first of them.
 pub(crate) const EVENTS: usize = 16;
-/// Jobs that the worker which leaves them will do itself, where no service ever blocks: to wake another worker
-/// costs about as much as they do.
+/// Jobs that a worker leaves for itself where no service ever blocks: to wake another worker costs about as much as
+/// they do.
 pub(crate) const FEW_JOBS: usize = if cfg!(loom) { 1 } else { 2 };
 /// Jobs taken from the ready queue before a worker must look at the parked connections again.
 pub(crate) const POLL_EVERY: u32 = if cfg!(loom) { 2 } else { 32 };
@@ -48,9 +48,9 @@ pub(crate) const POLL_EVERY: u32 = if cfg!(loom) { 2 } else { 32 };
 pub(crate) const TURN: usize = 16;
 /// Datagrams received from one socket before the others get their turn.
 pub(crate) const DATAGRAMS: usize = 32;
-/// The first and the longest wait before a multicast group is tried again when no news tells when to.
+/// The first and the longest wait before a multicast group is joined again when netlink does not report a change.
 pub(crate) const JOIN_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// The network's news is acted on this long after the first of it: an interface that comes up makes many.
+/// Groups are joined anew this long after the first change of the network: an interface that comes up causes many.
 pub(crate) const LINKS_SETTLE: Duration = Duration::from_millis(100);
 /// A silent connection is probed after this long, to find out whether its client is still there.
 pub(crate) const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -58,21 +58,21 @@ pub(crate) const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(30);
 pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Probes without an answer that a connection survives.
 pub(crate) const KEEP_ALIVE_COUNT: u32 = 3;
-/// What the client has not acknowledged for so long never will be. The sum of the three above, so that a vanished
-/// client is gone after one and the same time, whether it was silent or was being sent something.
+/// A connection whose data the client has not acknowledged for this long ends. The sum of the three above, so that a
+/// vanished client is gone after one and the same time, whether it was silent or was being sent something.
 pub(crate) const VANISHED: Duration = Duration::from_secs(60);
 /// Accepts per listener before signals and the other listeners are looked at again.
 pub(crate) const ACCEPTS: usize = 16;
-/// Connections that the kernel may hold for us before they are accepted (it clamps this to `somaxconn`).
+/// Connections that the kernel may hold before they are accepted (it clamps this to `somaxconn`).
 pub(crate) const BACKLOG: i32 = 1_024;
-/// How long a connection that we closed may keep sending before its slot is taken back.
+/// How long a client may go on sending after the server has closed its connection, before the slot is free.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// Quiet time between the last reply and the notice, so that a client that compares each `recv` with the
 /// notice does not find the two glued together.
 pub(crate) const NOTICE_GAP: Duration = Duration::from_millis(20);
 /// Deadlines are looked at no more often than this, however many there are.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(50);
-/// How long a full ready queue is given to empty before `--when-full` is applied to new clients.
+/// How long the ready queue may be full before `--when-full` is applied to new clients.
 pub(crate) const QUEUE_FULL_TIMEOUT: Duration = Duration::from_millis(100);
 /// Log lines per second for clients that ended badly in one and the same way: enough to see which, too few to fill
 /// a flash chip.
@@ -80,7 +80,7 @@ pub(crate) const CLOSE_LINES: u32 = 10;
 /// Clients that may wait at once for an earlier connection of their address to end; each address has a quarter of
 /// these places.
 pub(crate) const DEFERRED: usize = 16;
-/// How long they wait: longer than a worker, or a process, takes to hear that a client has closed.
+/// How long they wait: longer than a worker, or a process, takes to see that a client has closed.
 pub(crate) const DEFER_TIMEOUT: Duration = Duration::from_millis(100);
 /// Time that workers have to finish their turn once every connection is closed.
 pub(crate) const WORKERS_FINISH: Duration = Duration::from_secs(1);
@@ -92,9 +92,9 @@ pub(crate) const CONTROL_REQUEST: usize = 128;
 pub(crate) const CONTROL_REPLY: usize = 8_192;
 /// How long a client of the control socket may take to ask.
 pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a client is told that cannot be served.
+/// The answer to a client that cannot be served.
 pub(crate) const BUSY: &[u8] = b"BUSY\n";
-/// What a client of a raw service is told at shutdown; line services add a newline.
+/// The notice of a raw service at shutdown; line services add a newline.
 pub const NOTICE: &str = "SHUTDOWN";
 
 /// What happens to a new client when every connection slot is taken.
@@ -105,9 +105,9 @@ pub enum WhenFull {
     #[default]
     Wait,
     /// The connection that has been idle longest gets the notice and is closed to make room.
-    /// While none is idle, new clients wait; one accepted just as the last one stopped being idle is told `BUSY\n`.
+    /// While none is idle, new clients wait; one accepted just as the last one stopped being idle gets `BUSY\n`.
     Shed,
-    /// It is told `BUSY\n` and closed.
+    /// It gets `BUSY\n` and is closed.
     Reject,
 }
 
@@ -136,7 +136,8 @@ pub struct Limits {
     /// What happens to a new client when every slot is taken.
     pub when_full: WhenFull,
     /// Open connections of one client address, in [`CONNECTIONS`]; of IPv6, of all addresses with the same first 64
-    /// bits. A client of an address with as many is told `BUSY\n` and closed, whatever `when_full` says. `None`: no such limit.
+    /// bits. A client of an address with as many gets `BUSY\n` and is closed, whatever `when_full` says. `None`: no
+    /// such limit.
     pub per_client: Option<usize>,
 }
 

@@ -14,9 +14,9 @@
 //! ```
 //!
 //! The accept loop takes sockets while there is a free slot and room in the queue. A worker takes one, lets its
-//! [`Service`] answer what has arrived, and lets go of it: the worker parks a connection that waits for its client, puts
-//! one with more to do at the end of the queue, or closes it. One worker at a time, the leader, waits for all parked
-//! connections in `epoll_wait(2)`; the others sleep.
+//! [`Service`] answer what has arrived, and lets go of it: the worker parks a connection that waits for its client,
+//! puts one with more to do at the end of the queue, or closes it. One worker at a time, the leader, waits for all
+//! parked connections in `epoll_wait(2)`; the others sleep.
 //!
 //! # A server
 //!

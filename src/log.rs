@@ -1,8 +1,8 @@
 //! The log shim: the one place that knows whether lines go to `log` or to `defmt`.
 //!
 //! Under `defmt` only positional arguments of types it knows can be formatted, so every line of the library names its
-//! arguments by position and wraps what only has `Display` in [`Text`]. Under `log` every record carries [`TARGET`]: the
-//! macros' default, the path of the module, would change under an operator's filters whenever a file moves.
+//! arguments by position and wraps what only has `Display` in [`Text`]. Under `log` every record carries [`TARGET`]:
+//! the macros' default, the path of the module, would change under an operator's filters whenever a file moves.
 
 /// The target of every record.
 #[cfg(feature = "log")]

@@ -1,14 +1,14 @@
 //! One counter per outcome, and the snapshot of them that a user reads.
 //!
 //! What happens once per connection is one shared counter each. What happens once per request is counted by
-//! the worker that did it, on a cache line of its own, and added up when someone asks.
+//! the worker that did it, on a cache line of its own; a reader adds these up.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::connection::{CloseReason, Wait};
 
-/// A number that only grows.
+/// A number that only grows. Relaxed throughout: a counter orders no other memory.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -29,7 +29,7 @@ impl Counter {
     }
 }
 
-/// A counter with a single writer and a cache line of its own: no bus lock per request.
+/// A counter with a single writer and a cache line of its own: no bus lock per request. Relaxed, as in [`Counter`].
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct WorkerCounter(AtomicU64);

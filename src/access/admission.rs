@@ -12,13 +12,13 @@ use crate::config::WhenFull;
 pub(crate) enum Admission {
     /// Accept the next one.
     Admit,
-    /// Leave it where it is until a worker has made room.
+    /// Leave it in the backlog until a worker has made room.
     Wait,
-    /// Leave it for a moment: the ready queue is full, but not for long yet.
+    /// Leave it in the backlog for a moment: the ready queue is full, but not for long yet.
     Hold,
     /// Close an idle connection, then accept it.
     Shed,
-    /// Accept it to say `BUSY`.
+    /// Accept it, answer `BUSY` and close it.
     Reject,
 }
 
@@ -36,7 +36,7 @@ impl Load {
     pub(crate) fn admission(self) -> Admission {
         match (self.slot_free, self.queue_room, self.when_full) {
             (true, true, _) => Admission::Admit,
-            // A full queue is not helped by one idle connection less.
+            // Closing an idle connection makes no room in a full queue.
             (true, false, WhenFull::Wait | WhenFull::Shed) => Admission::Wait,
             (true, false, WhenFull::Reject) if !self.queue_stuck => Admission::Hold,
             (_, _, WhenFull::Reject) => Admission::Reject,

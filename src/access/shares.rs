@@ -55,7 +55,7 @@ struct State {
 }
 
 /// One connection's part of what its address may have. Dropping it gives it back, and wakes the accept loop when a
-/// client waits for that.
+/// client waits for a share.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Share {

@@ -1,7 +1,7 @@
 //! One client's connection: its link, its two buffers, its stage, and the times that its deadlines count from.
 //!
-//! Bytes come in with [`Connection::receive`] and go out with [`Connection::flush`]; neither ever waits. What becomes of
-//! a connection is decided by the engine's driver, which moves it from stage to stage.
+//! Bytes come in with [`Connection::receive`] and go out with [`Connection::flush`]; neither ever waits. The
+//! engine's driver decides what becomes of a connection, and moves it from stage to stage.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -44,7 +44,7 @@ pub(crate) enum Notice {
     AfterInput(u32),
     /// All that had arrived is answered, the last reply a moment ago. The client gets the notice then.
     At(Tick),
-    /// The client was told, or the service has decided to keep it.
+    /// The client has had the notice, or the service has decided to keep it.
     Given,
 }
 
@@ -333,7 +333,7 @@ impl Connection {
         matches!(self.stage, Stage::Serving) && self.wait() == Wait::Idle
     }
 
-    /// When the wait ends. A client that was told has until the end of the grace time.
+    /// When the wait ends. A client that has had the notice has until the end of the grace time.
     pub(crate) fn deadline(&self) -> Option<Tick> {
         match (&self.stage, self.notice) {
             (Stage::Lingering(CloseReason::Shutdown, _), _) => None,
@@ -356,7 +356,8 @@ impl Connection {
         &self.context.limits
     }
 
-    /// Blocks a stream handler until its client does what is waited for or, when that is input, until the server drains.
+    /// Blocks a stream handler until its client does what is waited for or, when that is input, until the server
+    /// drains.
     ///
     /// # Errors
     /// `TimedOut` when nothing has happened within `limit`.

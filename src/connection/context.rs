@@ -26,8 +26,11 @@ pub(crate) struct Context {
     /// Raised when the shutdown starts and never taken, so that a stream handler that waits for its client wakes, and
     /// so does every child process.
     pub(crate) drain: Event,
+    /// Release and Acquire are enough: a worker that reads the old value finds the edge that the accept loop leaves in
+    /// its slot afterwards.
     draining: AtomicBool,
-    /// The grace time is over: every connection that ends now was ended by the server.
+    /// The grace time is over: the server ends every connection that ends now. Relaxed is enough: a worker that reads
+    /// the old value ends its connection a moment earlier, for another reason.
     force_closing: AtomicBool,
     /// In a forking server only.
     family: Option<Family>,
@@ -40,8 +43,10 @@ struct Family {
     served: Event,
     /// Requests of children that have ended, as far as they were taken from the event.
     served_total: Counter,
+    /// Relaxed: the accept loop writes it, and statistics show it.
     children: AtomicUsize,
-    /// This process is a child: `draining` is a copy from before the fork, and only the event counts.
+    /// This process is a child: `draining` is a copy from before the fork, and only the event counts. Relaxed: a child
+    /// has one thread.
     is_child: AtomicBool,
 }
 
@@ -83,22 +88,22 @@ impl Context {
         }
         let is_child = self.family.as_ref().is_some_and(|family| family.is_child.load(Ordering::Relaxed));
         if is_child && self.drain.is_raised() {
-            // The parent never takes the event, so it need not be asked again.
+            // The parent never takes the event, so the child need not poll it again.
             self.draining.store(true, Ordering::Release);
             return true;
         }
         false
     }
 
-    /// For a child process, once it has asked for its parent's state at the fork.
+    /// Makes this the context of a child process, which has read its parent's state at the fork.
     pub(crate) fn become_child(&self) {
         if let Some(family) = &self.family {
-            // Relaxed: the child has one thread.
             family.is_child.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Counts a notice. A child tells its parent before its client can see the notice: the parent may kill it then.
+    /// Counts a notice. A child adds it to the parent's sum before the client can see the notice: the parent may kill
+    /// the child then.
     pub(crate) fn count_notice(&self) {
         match &self.family {
             Some(family) if family.is_child.load(Ordering::Relaxed) => family.notices.raise(),
@@ -115,7 +120,6 @@ impl Context {
 
     /// True once the grace time is over.
     pub(crate) fn is_force_closing(&self) -> bool {
-        // Relaxed: a worker that reads the old value closes its connection a moment earlier, for another reason.
         self.force_closing.load(Ordering::Relaxed)
     }
 
@@ -136,7 +140,6 @@ impl Context {
     /// A forking server has so many children now.
     pub(crate) fn set_children(&self, count: usize) {
         if let Some(family) = &self.family {
-            // Relaxed: it is only shown.
             family.children.store(count, Ordering::Relaxed);
             self.counters.open_max.raise(count as u64);
         }

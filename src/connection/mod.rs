@@ -2,7 +2,8 @@
 //!
 //! Read [`connection`] first; [`buffer`] has the bytes that wait, [`close_reason`] says how a connection goes on or
 //! ends, [`transport`] carries bytes to the client and back, [`context`] is what all connections of a server share,
-//! [`streaming`] what stream handlers tell the watchdog, and [`tuning`] the options that a listener's sockets have. Nothing here decides: the engine does.
+//! [`streaming`] what the watchdog reads of stream handlers, and [`tuning`] the options that a listener's sockets have.
+//! The engine decides what becomes of a connection.
 
 mod buffer;
 mod close_reason;

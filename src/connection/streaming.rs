@@ -41,7 +41,8 @@ impl Streaming {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // The end of a wait between two looks is progress too. It is counted first, so that no look finds neither.
+        // A wait that ends between two looks of the watchdog is progress too. Release, and Acquire in `progress`: the
+        // watchdog that misses the wait finds it counted.
         self.0.count_transfer();
         self.0.waiting.fetch_sub(1, Ordering::Release);
     }

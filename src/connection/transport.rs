@@ -94,7 +94,7 @@ impl Link {
         }
     }
 
-    /// The socket, for those who poll it.
+    /// The socket, to poll it.
     pub(crate) fn socket(&self) -> Option<&TcpStream> {
         match self {
             Link::Socket(socket) => Some(socket),

@@ -1,8 +1,8 @@
 //! The socket options that a server asks for and can do without.
 //!
 //! In come sockets that are about to be bound, or that listen; out they go tuned, and in the end one line names the
-//! options that the kernel did not take, once for the whole server. What a listener has every socket accepted from
-//! it has too, which saves the calls for each. An option that correctness rests on is set where the socket is made.
+//! options that the kernel did not take, once for the whole server. An accepted socket has the options of its listener,
+//! which saves the calls for each. An option that correctness rests on is set where the socket is made.
 
 use std::fmt;
 use std::os::fd::AsFd;
@@ -34,7 +34,7 @@ struct Missing(Fixed<(&'static str, Errno), OPTIONS>);
 
 impl Tuning {
     pub(crate) fn new(limits: &Limits) -> Tuning {
-        // A client that is there but does not read is the server's to time out: Linux applies TCP_USER_TIMEOUT to it
+        // The server itself times out a client that is there but does not read: Linux applies TCP_USER_TIMEOUT to it
         // too (tcp(7) speaks of data that "remains buffered but untransmitted, due to zero window size").
         Tuning { freebind: false, user_timeout: VANISHED.max(limits.write_timeout), missing: Missing::default() }
     }
@@ -46,7 +46,7 @@ impl Tuning {
         }
     }
 
-    /// For a listener: replies go out at once, and a client that vanished without a word is found out, be it silent
+    /// For a listener: replies go out at once, and the kernel finds a client that has vanished, be it silent
     /// (keep-alive, RFC 9293, 3.8.4) or in the middle of a reply (user timeout, RFC 5482).
     pub(crate) fn listener(&mut self, socket: &impl AsFd) {
         let seconds = |time: Duration| time.as_secs() as u32;

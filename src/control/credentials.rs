@@ -1,6 +1,7 @@
-//! Who may ask on the control socket: root and the server's own user, whatever the socket's file lets in.
+//! Which users may ask on the control socket: root and the server's own user, whatever the socket's file lets in.
 //!
-//! In comes an accepted stream. A client that may not ask is told so in a line, and the log in one a second at most.
+//! In comes an accepted stream. A client that may not ask gets a line that says so, and the log a line a second at
+//! most.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -26,17 +27,18 @@ impl Default for PeerCredentials {
 }
 
 impl PeerCredentials {
-    /// Hands back a client that may ask. Any other is told that it may not.
+    /// Returns a client that may ask, and refuses any other.
     pub(super) fn authorize(&self, stream: UnixStream) -> Option<UnixStream> {
-        // Of the moment of its connect(2) (unix(7)). Our own is not remembered: it may have changed since the start.
+        // The credentials are those at connect(2) (unix(7)). The server's own user is read anew, for it may have
+        // changed since the start.
         let (user, process) = match getsockopt(&stream, sockopt::PeerCredentials) {
             Ok(peer) if peer.uid() == 0 || peer.uid() == geteuid().as_raw() => return Some(stream),
             Ok(peer) => (peer.uid(), peer.pid()),
-            // Every kernel with Unix sockets tells: a client of which it does not is refused.
+            // Every kernel with Unix sockets knows the user. Should it fail all the same, the client is refused.
             Err(_) => (u32::MAX, 0),
         };
         let _ = send(stream.as_raw_fd(), TEXT, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
-        // Closed with a request unread, it would be a reset.
+        // A request that is left unread would turn the close into a reset.
         let _ = recv(stream.as_raw_fd(), &mut [0; CONTROL_REQUEST], MsgFlags::MSG_DONTWAIT);
         if let Some(count) = self.0.event() {
             warn!("Control client of user {} (process {}) refused ({} before it not logged)", user, process, count);

@@ -50,7 +50,7 @@ pub(crate) type Answer = Text<CONTROL_REPLY>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     TooLong,
-    /// It is none that there is; this is its beginning, fit to be shown.
+    /// There is no such request; its beginning, escaped.
     Unknown(Text<48>),
 }
 
@@ -69,7 +69,7 @@ impl std::fmt::Display for Refusal {
 #[derive(Debug)]
 pub(crate) struct Control {
     listener: UnixListener,
-    /// Removed at the end, by the process that made it.
+    /// The process that made the file removes it at the end.
     path: Option<PathBuf>,
     clients: Fixed<Client, CONTROL_CLIENTS>,
     backoff: Backoff,
@@ -83,7 +83,7 @@ struct Client {
     stream: UnixStream,
     /// With room for its newline.
     request: Fixed<u8, { CONTROL_REQUEST + 1 }>,
-    /// It is dropped then, answered or not.
+    /// The client is dropped then, answered or not.
     until: Tick,
 }
 
@@ -131,7 +131,7 @@ impl Control {
         ends.reduce(|first, next| if next.is_before(first) { next } else { first })
     }
 
-    /// Accepts, receives and answers, without waiting for anybody.
+    /// Accepts, receives and answers, without a wait for any client.
     pub(crate) fn serve(&mut self, now: Tick, mut answer: impl FnMut(Result<Ask, Refusal>) -> Answer) {
         if self.resumes.is_none_or(|tick| tick.reached(now)) {
             self.accept(now);
@@ -162,7 +162,7 @@ impl Control {
             };
             self.backoff.reset();
             let Some(stream) = self.credentials.authorize(stream) else { continue };
-            // There is a place: the loop has looked.
+            // There is a place: `is_full` was false above.
             let _ = self.clients.push(Client { stream, request: Fixed::new(), until: now.after(CONTROL_TIMEOUT) });
         }
     }
@@ -172,7 +172,7 @@ impl Drop for Control {
     fn drop(&mut self) {
         let Some(path) = &self.path else { return };
         match std::fs::remove_file(path) {
-            // The directory may belong to someone else than the user that the process has become.
+            // The process may have become another user, which may not write to the directory.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 warn!(
                     "The control socket {} stays, it cannot be removed: {}",
@@ -212,7 +212,7 @@ impl Client {
     }
 }
 
-/// What is made of a request that arrives in these pieces; `None` when it is not whole.
+/// What the server makes of a request that arrives in these pieces; `None` when it is not whole.
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub(crate) fn receive_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<Result<Ask, Refusal>> {
     use std::io::Write as _;

@@ -61,7 +61,7 @@ impl Blocks {
     }
 
     fn take(&self) -> BytesMut {
-        // One is missing only after a panic of the engine itself, which drops a connection with its blocks.
+        // A block is missing only after a panic of the engine itself, which drops a connection with its blocks.
         lock(&self.free).pop().unwrap_or_else(|| BytesMut::zeroed(self.size))
     }
 }

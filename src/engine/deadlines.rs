@@ -2,7 +2,7 @@
 //!
 //! A deadline is set for every request, and nearly always to a later time than the one before it. So there is no sorted
 //! list: the accept loop sleeps until the earliest deadline that it found in its last sweep. A thread that parks a
-//! connection with an earlier one says so here, and wakes the accept loop.
+//! connection with an earlier one plans an earlier sweep here, and wakes the accept loop.
 //!
 //! Invariant: a connection that is parked with a deadline is looked at by a sweep that begins at that deadline or
 //! earlier. Two threads see to it. The owner sets the deadline, releases the connection, and then calls
@@ -56,7 +56,7 @@ impl Deadlines {
         }
     }
 
-    /// Begins a sweep: every deadline that is set from here on is told anew.
+    /// Begins a sweep: a thread that parks a connection from here on covers its deadline anew.
     pub(super) fn begin_sweep(&self) {
         publish(&self.next, 0);
     }

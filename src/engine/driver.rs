@@ -1,10 +1,10 @@
 //! The driver: what becomes of an endpoint when something happens to it.
 //!
-//! In comes an [`Event`] for an endpoint that the calling thread owns. The driver receives, calls the service and sends,
-//! as far as that goes without waiting, and says what is [`Next`]. A stage, its deadline and the reason of a close are
-//! decided here and nowhere else. The workers, the accept loop, its sweep and its shutdown, a forked child and the tests
-//! all call [`Driver::on`]. The driver knows no slot, no queue and no poller, and reaches its client through a
-//! [`Transport`](crate::connection::Transport) only.
+//! In comes an [`Event`] for an endpoint that the calling thread owns. The driver receives, calls the service and
+//! sends, as far as that goes without waiting, and says what is [`Next`]. A stage, its deadline and the reason of a
+//! close are decided here and nowhere else. The workers, the accept loop, its sweep and its shutdown, a forked child
+//! and the tests all call [`Driver::on`]. The driver knows no slot, no queue and no poller, and reaches its client
+//! through a [`Transport`](crate::connection::Transport) only.
 
 use std::any::Any;
 use std::fmt;
@@ -29,7 +29,7 @@ use crate::sys::RateLimit;
 pub(crate) enum Event {
     /// The accept loop has admitted the client. Its first request is left to the poller.
     Admitted,
-    /// The same, after the shutdown began: the client gets the notice and nothing else.
+    /// The accept loop has admitted the client after the shutdown began: it gets the notice and nothing else.
     Late,
     /// There is traffic, or more to do.
     Ready,
@@ -326,8 +326,8 @@ impl Driver {
     }
 
     /// Gives the notice, unless something of the client is still to be answered: then a later turn does. The end of the
-    /// connection costs more than the notice, and is left to the next event, so that all clients are told first. Calls
-    /// the service for the notice alone, for the accept loop must not wait for an answer.
+    /// connection costs more than the notice, and is left to the next event, so that every client gets its notice
+    /// first. Calls the service for the notice alone, for the accept loop must not wait for an answer.
     fn drain(&mut self, connection: &mut Connection) -> Result<Next, CloseReason> {
         match connection.stage {
             Stage::New | Stage::Serving => {}

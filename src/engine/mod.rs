@@ -1,8 +1,8 @@
 //! The engine: every connection of a server and the threads that serve them.
 //!
-//! Read [`ownership`] first: it holds the slots, and says which thread may touch one. [`driver`] decides what becomes of
-//! an [`endpoint`], [`queue`] what a worker does next, [`poller`] waits for the parked connections and [`deadlines`] for
-//! their time; [`workers`] runs all of it. This file joins them for the accept loop, whose side of the engine is
+//! Read [`ownership`] first: it holds the slots, and says which thread may touch one. [`driver`] decides what becomes
+//! of an [`endpoint`], [`queue`] what a worker does next, [`poller`] waits for the parked connections and [`deadlines`]
+//! for their time; [`workers`] runs all of it. This file joins them for the accept loop, whose side of the engine is
 //! [`Pool`].
 
 #[cfg(lastorders_bench)]
@@ -72,7 +72,8 @@ impl Engine {
         })
     }
 
-    /// Moves an owned endpoint on, and lets go of it. Returns it if it has more to do.
+    /// Gives the driver an event for an owned endpoint, and does what the driver says. Returns an endpoint that has
+    /// more to do.
     #[must_use]
     fn drive(&self, mut owned: Owned<'_, Endpoint>, event: Event, driver: &mut Driver) -> Option<Ready> {
         let next = match driver.on(&mut owned, event) {
@@ -116,7 +117,7 @@ impl Engine {
         }
         owned.close();
         if self.services.context.is_draining() && self.slots.open() == 0 {
-            // It was the last one, for which the accept loop waits.
+            // The accept loop waits for the end of the last connection.
             self.services.context.wake.raise();
         }
     }
@@ -189,10 +190,10 @@ impl Serving for Pool {
         context.counters.accepted.add(1);
         context.counters.open_max.raise(engine.slots.open() as u64);
         let ready = if context.is_draining() {
-            // From here: the workers may all be busy for as long as the grace time lasts.
+            // The accept loop gives the notice itself: the workers may all be busy until the grace time ends.
             engine.drive(owned, Event::Late, &mut self.driver)
         } else if services.tcp(service).never_blocks() {
-            // To open the connection takes no longer than to wake a worker for it, which its first request does again.
+            // `open` never blocks here, so the accept loop calls it directly and saves the wake-up of a worker.
             engine.drive(owned, Event::Admitted, &mut self.driver)
         } else {
             Some(owned.requeue())
@@ -227,8 +228,8 @@ impl Serving for Pool {
         });
     }
 
-    /// Starts the shutdown: gives the notice to every parked and queued client. The workers, and the clients that they
-    /// serve, find it at the end of the turn.
+    /// Starts the shutdown. The accept loop gives the notice to every parked and queued client; a worker gives it to
+    /// the client that it serves, at the end of the turn.
     fn start_draining(&mut self) {
         let Pool { engine, driver, .. } = self;
         engine.services.context.start_draining();
@@ -241,8 +242,8 @@ impl Serving for Pool {
                 engine.queue.put(ready);
             }
         }
-        // The workers may all be busy for as long as the grace time lasts, so the accept loop tells the clients in the
-        // queue too, and ends the sending direction of all that have had the notice.
+        // The workers may all be busy for as long as the grace time lasts, so the accept loop gives the notice
+        // to the clients in the queue too, and ends the sending direction of all that have had it.
         for _ in 0..engine.queue.lengths().0 {
             let Some(ready) = engine.queue.take() else { break };
             let notified = engine.drive(engine.slots.own(ready), Event::Drain, driver);
@@ -261,7 +262,7 @@ impl Serving for Pool {
         self.engine.slots.shut_down_all();
     }
 
-    /// Closes what no worker has in hand.
+    /// Closes every connection that no worker owns.
     fn close_remaining(&mut self) {
         let Pool { engine, driver, .. } = self;
         while let Some(ready) = engine.queue.take() {
@@ -274,7 +275,7 @@ impl Serving for Pool {
         }
     }
 
-    /// How the workers come forward. Reads only what is counted in any case.
+    /// What the workers have done. Reads only what they count in any case.
     fn activity(&self) -> Activity {
         let context = &self.engine.services.context;
         let queue = self.engine.queue.progress();

@@ -1,14 +1,14 @@
 //! Who may touch a connection: ownership as a value.
 //!
-//! At any moment a slot is free, parked (the poller knows its connection, and no thread touches it) or owned. Holding an
-//! [`Owned`] proves that this thread alone works on the connection; holding a [`Ready`] proves that the connection
+//! At any moment a slot is free, parked (the poller knows its connection, and no thread touches it) or owned. Holding
+//! an [`Owned`] proves that this thread alone works on the connection; holding a [`Ready`] proves that the connection
 //! belongs to the ready queue, or is on its way there. They are made when the accept loop admits a client, when an
 //! edge, the sweep or the shutdown claims a parked one, and when a worker takes one from the queue. `park`, `requeue`
 //! and `close` end them.
 //!
-//! The poller is edge-triggered: it tells of an edge once. One that comes while a connection is owned is kept in the
-//! slot's state, and the owner finds it when it parks. The start of a shutdown is such an edge too. Deadlines need no
-//! such mark: see [`deadlines`](super::deadlines).
+//! The poller is edge-triggered: it reports an edge once. The slot's state keeps an edge that comes while a thread owns
+//! the connection, and that thread finds it when it parks. The start of a shutdown is such an edge too. Deadlines need
+//! no such mark: see [`deadlines`](super::deadlines).
 
 use std::ops::{Deref, DerefMut};
 use std::os::fd::RawFd;
@@ -77,6 +77,8 @@ pub(super) struct Slots<E> {
     /// How many of them are for connections; the others are occupied from start to end.
     connections: usize,
     free: Mutex<Free>,
+    /// Open connections. Only the accept loop adds, so Relaxed is enough there. Release at the end of a connection, and
+    /// Acquire here: if the accept loop reads 0, it also reads the counters of every connection that has ended.
     open: AtomicUsize,
     deadlines: Deadlines,
     /// The accept loop waits for an idle connection.
@@ -97,7 +99,9 @@ struct Free {
 struct Slot<E> {
     state: State,
     deadline: AtomicDeadline,
+    /// Relaxed is enough: the owner writes it before it releases the state, and a reader acquires the state first.
     is_idle: AtomicBool,
+    /// Relaxed is enough: the leader writes it before its edge, and the owner reads it after it has acquired that.
     is_hung_up: AtomicBool,
     /// Invariant: locked only by the owner, so never contended.
     content: Mutex<E>,
@@ -150,8 +154,8 @@ impl<E: Occupant> Slots<E> {
         Owned { slots: self, token: ready.0, content: Some(content) }
     }
 
-    /// Tells a slot that it is ready: `Some` when it was parked. If it is owned, its owner finds the edge when it parks;
-    /// if it is free, the connection was closed before the edge was handled.
+    /// Marks a slot as ready: `Some` when it was parked. The owner of an owned slot finds the edge when it parks. An
+    /// edge on a free slot is of a connection that was closed meanwhile.
     #[must_use]
     pub(super) fn edge(&self, token: Token) -> Option<Ready> {
         self.slot(token).state.edge().then_some(Ready(token))
@@ -164,7 +168,7 @@ impl<E: Occupant> Slots<E> {
         self.edge(token)
     }
 
-    /// Claims the slot if it is parked; else tells its owner, as an edge does.
+    /// Claims the slot if it is parked; otherwise leaves an edge for its owner.
     #[must_use]
     pub(super) fn claim_or_notify(&self, token: Token) -> Option<Owned<'_, E>> {
         self.edge(token).map(|ready| self.own(ready))
@@ -214,7 +218,8 @@ impl<E: Occupant> Slots<E> {
         if self.idle().next().is_some() {
             return true;
         }
-        // Looked at again after the wish: a worker parks first and reads the wish second, so one of the two sees it.
+        // The accept loop writes the flag and then looks again; a worker parks first and then reads the flag. So one of
+        // the two sees what the other has done.
         publish(&self.idle_is_awaited, 1);
         self.idle().next().is_some()
     }
@@ -388,6 +393,7 @@ impl State {
     }
 
     fn occupy(&self) {
+        // Relaxed is enough: the lock of the free list orders this load after `vacate`.
         debug_assert_eq!(self.0.load(Ordering::Relaxed), FREE);
         // Release is enough: the next owner acquires what the accept loop has written.
         self.0.store(OWNED, Ordering::Release);
@@ -424,8 +430,8 @@ impl State {
 
     /// Parks an owned slot. False when an edge came meanwhile: the caller owns it still.
     fn release(&self) -> bool {
-        // SeqCst: a thread that releases and then looks for a wish or a plan, and one that states the wish or clears the
-        // plan and then looks for parked slots, must not miss each other.
+        // SeqCst: the owner releases, and then reads `idle_is_awaited` and the planned sweep. The accept loop sets the
+        // one or clears the other, and then looks for parked slots. One of the two must see what the other has done.
         let parked = self.0.compare_exchange(OWNED, PARKED, Ordering::SeqCst, Ordering::Acquire).is_ok();
         if !parked {
             // AcqRel acquires what the edge has published. Only the owner leaves NOTIFIED.

@@ -25,7 +25,7 @@ pub(super) struct Poller {
     epoll: Epoll,
 }
 
-/// What the poller says of a socket.
+/// What the poller reports about a socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Edge {
     Ready(u16),
@@ -57,8 +57,8 @@ impl Poller {
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
     }
 
-    /// Watches a socket for `wanted`; `watched` is what it is watched for so far, and is kept up to date. Readiness that
-    /// is there already is reported too, so nothing is missed in between.
+    /// Watches a socket for `wanted`; `watched` is what it is watched for so far, and is kept up to date. Readiness
+    /// that is there already is reported too, so nothing is missed in between.
     ///
     /// # Errors
     /// `ENOMEM`, and `ENOSPC` beyond fs.epoll.max_user_watches.

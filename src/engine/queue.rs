@@ -2,10 +2,10 @@
 //!
 //! In comes what is ready to be served: admitted connections from the accept loop, parked ones that the leader found
 //! ready, and ones whose worker has more to do but lets others go first. Out goes one [`Job`] per call, first in first
-//! out. A worker that finds the queue empty takes the lead, if it is vacant, and waits for the parked connections; every
-//! other worker sleeps here. One sleeper is woken at a time: it wakes the next only if work, or the lead, still waits.
-//! Where no service ever blocks, a vacant lead or a few jobs alone wake no sleeper: the worker that leaves them comes
-//! back in a moment, and takes them up itself.
+//! out. A worker that finds the queue empty takes the lead, if it is vacant, and waits for the parked connections;
+//! every other worker sleeps here. One sleeper is woken at a time: it wakes the next only if work, or the lead, still
+//! waits. Where no service ever blocks, a vacant lead or a few jobs alone wake no sleeper: the worker that leaves them
+//! comes back in a moment, and takes them up itself.
 //!
 //! The queue never waits for room: a slot is in it at most once, so there is a place for every slot.
 
@@ -87,7 +87,7 @@ pub(super) enum Job {
     Stop,
 }
 
-/// How the workers come forward.
+/// What the workers have done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
     /// Turns begun, modulo 2^32.
@@ -280,7 +280,7 @@ impl Queue {
         (inner.ready.len(), inner.longest)
     }
 
-    /// How the workers come forward, for the watchdog.
+    /// What the workers have done, for the watchdog.
     pub(super) fn progress(&self) -> Progress {
         let inner = lock(&self.inner);
         Progress { taken: inner.taken, queued: inner.ready.len(), lead: inner.lead }

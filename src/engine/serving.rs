@@ -1,4 +1,4 @@
-//! Who serves the clients: a pool of workers, or a process for each.
+//! What serves the clients: a pool of workers, or a process for each.
 
 use std::io;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::stats::StatsSource;
 use crate::sys::Tick;
 
-/// What the accept loop asks of either. No method blocks. The defaults are those of a parent of processes, each of
-/// which has its own queue, deadlines and idle time.
+/// The accept loop's view of a pool or of child processes. No method blocks. The defaults are those of a parent of
+/// processes, each of which has its own queue, deadlines and idle time.
 pub(crate) trait Serving: Send {
     /// Starts the workers, if there are any.
     ///
@@ -37,7 +37,7 @@ pub(crate) trait Serving: Send {
     /// Hands the client back when there is no place for it.
     fn admit(&mut self, client: Client, release: &mut dyn FnMut()) -> Result<(), Refused>;
 
-    /// Tells every client of the shutdown.
+    /// Starts to give every client the notice.
     fn start_draining(&mut self);
 
     /// Ends the grace time: closes every connection.
@@ -70,7 +70,7 @@ pub(crate) trait Serving: Send {
     /// Closes what workers have let go of since [`force_close`](Serving::force_close).
     fn close_remaining(&mut self) {}
 
-    /// How those who serve come forward, for the watchdog.
+    /// What the workers have done, for the watchdog.
     fn activity(&self) -> Activity {
         Activity { moves: 0, work_waits: false }
     }
@@ -83,11 +83,11 @@ pub(crate) struct Refused {
     pub(crate) pause: Option<(Duration, io::Error)>,
 }
 
-/// How the workers come forward, for the watchdog.
+/// What the workers have done, for the watchdog.
 ///
-/// Any worker that moves is enough: this tells a pool that stands still from one that has much to do. A client cannot
-/// make a pool look stuck: a client that trickles bytes holds no worker, and a stream handler that waits for its client
-/// is not stuck.
+/// One worker that moves is enough: the watchdog must distinguish a pool that stands still from a busy one. A client
+/// cannot make a pool look stuck: a client that trickles bytes holds no worker, and a stream handler that waits for its
+/// client is not stuck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Activity {
     /// Changes with every turn that a worker begins, and with what it gets done in one.

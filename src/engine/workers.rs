@@ -31,7 +31,7 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts the workers, with all signals blocked: those are the accept loop's.
+    /// Starts the workers. They block all signals, so that the kernel interrupts the accept loop alone.
     ///
     /// # Errors
     /// [`Error::Threads`] when the kernel refuses a thread.
@@ -53,6 +53,8 @@ impl Workers {
                 while let Err(payload) = catch_unwind(AssertUnwindSafe(|| engine.work(&mut driver))) {
                     error!("Worker {} panicked in the engine, and goes on: {}", worker, panic_message(&*payload));
                 }
+                // Release, and Acquire in `running`: the accept loop that sees the end of this worker sees its
+                // counters.
                 finished.fetch_add(1, Ordering::Release);
                 engine.services.context.wake.raise();
             });
@@ -67,7 +69,8 @@ impl Workers {
     }
 }
 
-/// Builds the pool. It panics when the kernel refuses a thread, so as many are first tried for size.
+/// Builds the pool. `threadpool` panics when the kernel refuses a thread, so this starts as many threads first, as a
+/// trial.
 fn spawn(workers: usize, stack: usize) -> io::Result<ThreadPool> {
     let gate = Arc::new(Mutex::new(()));
     let closed = gate.lock();
@@ -87,7 +90,7 @@ fn spawn(workers: usize, stack: usize) -> io::Result<ThreadPool> {
     catch_unwind(build).map_err(|_| io::ErrorKind::WouldBlock.into())
 }
 
-/// What the leader has found. If the engine panics while it leads, another worker must be able to.
+/// What the leader has found. Dropped by a panic, it gives up the lead, so that another worker can take it.
 struct Lead<'a> {
     engine: &'a Engine,
     found: Vec<Ready, EVENTS>,

@@ -1,8 +1,8 @@
 //! The child: one connection from its first byte to its close, in a process of its own.
 //!
-//! The driver is the pool's. The loop here waits for the one socket and for the drain event, which the parent raises and
-//! every child inherits. Nothing but that event and SIGKILL comes from the parent, nothing but an exit status and two
-//! sums goes back.
+//! A child uses the driver that the workers of a pool use. Its loop waits for the one socket and for the drain event,
+//! which the parent raises and every child inherits. Nothing but that event and SIGKILL comes from the parent, nothing
+//! but an exit status and two sums goes back.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ enum Drain {
 /// Serves a client to its end and returns the exit status.
 pub(super) fn serve(driver: &mut Driver, client: Client) -> u8 {
     let context = driver.services().context.clone();
-    // Asked before the process becomes a child, whose event may be raised by now: a client that was accepted before the
-    // shutdown gets its requests answered.
+    // Read before `become_child`, after which the parent's event counts, and it may be raised by now: a client that was
+    // accepted before the shutdown gets its requests answered.
     let mut event = if context.is_draining() { Event::Late } else { Event::Ready };
     context.become_child();
     let served_before = context.served_by_workers();
@@ -46,7 +46,7 @@ pub(super) fn serve(driver: &mut Driver, client: Client) -> u8 {
     encode(&reason)
 }
 
-/// Waits for the client, for the deadline and, until that has come, for the shutdown.
+/// Waits for the client, for the deadline and, until it has begun, for the shutdown.
 fn wait(context: &Arc<Context>, endpoint: &Endpoint, interest: Interest, drain: Drain) -> Event {
     let Endpoint::Tcp(connection) = endpoint else { return Event::Ready };
     let now = context.clock.now();
@@ -55,7 +55,7 @@ fn wait(context: &Arc<Context>, endpoint: &Endpoint, interest: Interest, drain: 
     let events = match interest {
         Interest::Input => Some(PollFlags::POLLIN),
         Interest::Output => Some(PollFlags::POLLOUT),
-        // What waits at the socket would end each wait at once.
+        // Input that waits at the socket would end each poll at once.
         Interest::Nothing => None,
     };
     if let (Some(events), Some(socket)) = (events, connection.socket()) {
@@ -70,7 +70,7 @@ fn wait(context: &Arc<Context>, endpoint: &Endpoint, interest: Interest, drain: 
             let drains = drain == Drain::Awaited && fds.last().is_some_and(|fd| fd.any().unwrap_or(true));
             if drains { Event::Drain } else { Event::Ready }
         }
-        // EINTR: a signal that the service catches. A turn finds nothing and comes back.
+        // EINTR: the service catches a signal. The driver finds nothing, and the child waits again.
         Err(_) => Event::Ready,
     }
 }

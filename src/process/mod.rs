@@ -1,8 +1,8 @@
 //! One process per connection: the parent's table of its children.
 //!
 //! In come accepted clients, each of which gets a child, and SIGCHLD, on which every child that has ended is
-//! reaped; out go the reasons for which their connections were closed. The parent never waits for a child: it tells
-//! all children of the shutdown with one event, and ends those that stay with SIGKILL.
+//! reaped; out go the reasons for which their connections were closed. The parent never waits for a child: one
+//! event starts the drain in all children, and SIGKILL ends those that stay.
 
 mod child;
 mod status;
@@ -24,8 +24,8 @@ use crate::sys::{Signals, threads};
 
 /// The children that are alive, or have ended and are not reaped yet.
 pub(crate) struct Children {
-    /// Invariant: never more than its capacity, so it never allocates. No process that is not ours has one of
-    /// these ids: the kernel keeps them until they are reaped.
+    /// Invariant: never more than its capacity, so it never allocates. The kernel keeps the id of a child until it is
+    /// reaped, so no other process has one of these.
     alive: Vec<Child>,
     /// What each child serves with, in a copy of its own.
     driver: Driver,
@@ -55,7 +55,7 @@ impl Children {
                 Ok(WaitStatus::Exited(pid, status)) => (pid, status::decode(status)),
                 Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, CloseReason::Killed(signal as i32)),
                 Ok(WaitStatus::StillAlive) => return None,
-                // ptrace(2) and real-time signals: not an end that can be told; or EINTR.
+                // A stop under ptrace(2), which is no end; or EINTR.
                 Ok(_) | Err(Errno::EINTR) => continue,
                 // ECHILD: there are none.
                 Err(_) => return None,
@@ -110,11 +110,11 @@ impl Serving for Children {
         let forked = self.signals.fork(|| {
             release();
             let Some(mut client) = client.take() else { return status::encode(&CloseReason::Left) };
-            // The share is the parent's to give back.
+            // The parent gives the share back, once it has reaped this child.
             std::mem::forget(client.share.take());
             child::serve(driver, client)
         });
-        // The child, which never comes here, takes its own copy.
+        // Always `Some`: the closure runs in the child alone, and takes the child's copy.
         let Some(client) = client else { return Ok(()) };
         let context = &self.driver.services().context;
         let pid = match forked {

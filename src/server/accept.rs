@@ -1,4 +1,4 @@
-//! The accept loop's way with new clients: admit, wait, shed or refuse, and what to do when accepting fails.
+//! What the accept loop does with new clients: admit, wait, shed or refuse, and pause a listener whose accept fails.
 
 use std::fs::File;
 use std::io;
@@ -40,12 +40,12 @@ pub(super) struct Accepting {
 enum ReadyQueue {
     HasRoom,
     FullSince(Tick),
-    /// It has been full for longer than a burst explains. Since when, is forgotten before the tick grows too old.
+    /// It has been full for longer than a burst explains. The time is dropped here, before it is too old to compare.
     Stuck,
 }
 
 impl ReadyQueue {
-    /// The queue is found full.
+    /// The state after the queue was found full at `now`.
     fn full_at(self, now: Tick) -> ReadyQueue {
         match self {
             ReadyQueue::HasRoom => ReadyQueue::FullSince(now),
@@ -64,7 +64,7 @@ pub(super) enum Accept {
 }
 
 impl Accepting {
-    /// For that many places. `wake` wakes the accept loop.
+    /// Accepts for `places` connections at a time. `wake` wakes the accept loop.
     ///
     /// # Errors
     /// When the reserve descriptor cannot be opened.
@@ -86,7 +86,7 @@ impl Accepting {
         })
     }
 
-    /// For a child process, which would keep the addresses taken.
+    /// Closes a child process's copies, which would keep the addresses taken.
     pub(super) fn release(&mut self) {
         self.listeners.clear();
         self.reserve.take();
@@ -119,18 +119,18 @@ impl Accepting {
 struct AtLimit;
 
 impl Server {
-    /// Whether the listeners are to be polled. If not, a wake-up or [`next_deadline`](Server::next_deadline)
-    /// says when to ask again.
-    pub(super) fn polls_listeners(&mut self, now: Tick) -> bool {
+    /// True when the listeners are to be polled. If not, a wake-up or a deadline of
+    /// [`next_deadline`](Server::next_deadline) says when to ask again.
+    pub(super) fn can_accept_or_wake(&mut self, now: Tick) -> bool {
         match self.stopping.phase() {
-            Phase::Running => !matches!(self.admission(now), Admission::Wait | Admission::Hold),
+            Phase::Running => !matches!(self.admission_or_wake(now), Admission::Wait | Admission::Hold),
             Phase::Draining { .. } => true,
             Phase::Closing { .. } | Phase::Finished => false,
         }
     }
 
-    /// What becomes of the next client. Where that depends on a change, the accept loop is woken when it comes.
-    fn admission(&mut self, now: Tick) -> Admission {
+    /// What becomes of the next client. If that may change, a worker wakes the accept loop when it does.
+    fn admission_or_wake(&mut self, now: Tick) -> Admission {
         let when_full = self.context().limits.when_full;
         let slot_free = self.serving.has_slot_or_wake();
         let queue_room = self.serving.has_queue_room_or_wake();
@@ -145,13 +145,13 @@ impl Server {
         }
     }
 
-    /// Accepts what waits at one listener, up to a bound, so that signals and the others are heard.
+    /// Accepts what waits at one listener, up to a bound, so that signals and the other listeners get their turn.
     pub(super) fn accept_batch(&mut self, index: usize) -> Accept {
         let mut lost = 0;
         for _ in 0..ACCEPTS {
             let now = self.now();
             let admission = match self.stopping.phase() {
-                Phase::Running => self.admission(now),
+                Phase::Running => self.admission_or_wake(now),
                 // Clients that connected before the shutdown get their requests answered. Later ones get only the
                 // notice.
                 Phase::Draining { .. } if self.serving.has_slot_or_wake() => Admission::Admit,
@@ -199,7 +199,7 @@ impl Server {
             self.refuse(&socket, service);
             return Accept::Another;
         }
-        // Taken before a connection is closed to make room.
+        // The share is taken first, so that no connection is closed for a client over its share.
         match self.accepting.take_share(peer) {
             Ok(share) => {
                 let client = Client { share, link: Link::Socket(socket), peer, service: service as u16 };
@@ -235,7 +235,7 @@ impl Server {
         Accept::NoMore
     }
 
-    /// Tells a client that there is no place for it. Its socket is to be closed then.
+    /// Answers a client for which there is no place. The caller then closes the socket.
     fn refuse(&self, socket: &TcpStream, service: usize) {
         let text = match self.stopping.phase() {
             Phase::Running => BUSY,
@@ -245,7 +245,7 @@ impl Server {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let _ = send(socket.as_raw_fd(), text, flags);
         let _ = socket.shutdown(Shutdown::Write);
-        // What the client has sent already would turn the close into a reset, which may destroy the answer.
+        // Input that is left unread would turn the close into a reset, which may destroy the answer.
         let _ = recv(socket.as_raw_fd(), &mut [0; 1024], MsgFlags::MSG_DONTWAIT);
     }
 
@@ -304,7 +304,7 @@ impl Server {
             let (peer, until) = (pending.peer, pending.until);
             let now = self.now();
             let admission = match self.stopping.phase() {
-                Phase::Running => self.admission(now),
+                Phase::Running => self.admission_or_wake(now),
                 _ => Admission::Reject,
             };
             let share = match admission {

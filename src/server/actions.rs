@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::log::{Text, error};
 use crate::sys::STOPPING;
 
-/// Signals that the kernel does not let anyone handle, or that come again at once when a handler returns.
+/// Signals that the kernel lets no program handle, or that come again at once when a handler returns.
 const OUT_OF_HAND: [Signal; 8] = [
     Signal::SIGKILL,
     Signal::SIGSTOP,
@@ -50,10 +50,10 @@ impl Actions {
         self.0.iter().map(|(signal, _)| *signal)
     }
 
-    /// Does what is to be done on a signal. False if it is none of these.
+    /// Calls the action on a signal. False if it has none.
     pub(crate) fn run(&mut self, signal: Signal) -> bool {
         let Some((_, action)) = self.0.iter_mut().find(|(other, _)| *other == signal) else { return false };
-        // As with a service, a panic of someone else's code must not end the server.
+        // A panic of the embedding program's code must not end the server.
         if catch_unwind(AssertUnwindSafe(action)).is_err() {
             error!("The action on {} panicked", Text(&signal));
         }

@@ -3,7 +3,7 @@
 //!
 //! In come the variables of sd_listen_fds(3), and the numbers of open descriptors; out go sockets that a
 //! [`Builder`](crate::Builder) takes, each with its name. Nothing here happens unless it is asked for. Ask early:
-//! what is to be taken is told from what the program has opened itself by its lack of close-on-exec.
+//! a descriptor without close-on-exec counts as inherited, and one that the program has opened itself must have it.
 //!
 //! ```no_run
 //! use lastorders::activation::{self, Socket};
@@ -44,7 +44,7 @@ const FIRST: RawFd = 3;
 pub struct Inherited {
     /// The number of its descriptor.
     pub number: RawFd,
-    /// What the one that passed it calls it: with systemd `FileDescriptorName=`, or else the socket unit's name,
+    /// The name that the passing program gave it: with systemd `FileDescriptorName=`, or else the socket unit's name,
     /// as in `echo.socket`. `unknown` when it was passed without a name.
     pub name: String,
     /// The socket.
@@ -65,7 +65,7 @@ pub enum Socket {
 /// closes them for programs that it starts. Without that variable, or when `LISTEN_PID` is another process, there
 /// are none. A second call is an error, for they can be taken once only.
 ///
-/// The variables stay in the environment: a child process of this one is told by `LISTEN_PID` that they are
+/// The variables stay in the environment: a child process of this one sees by `LISTEN_PID` that they are
 /// not for it.
 ///
 /// # Errors

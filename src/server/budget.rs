@@ -53,7 +53,7 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// A group has a membership beside its socket; all share the news of the network, and one membership more
+    /// A group has a membership beside its socket; all share the netlink socket, and one membership more
     /// while a group is joined anew.
     fn descriptors(self) -> u64 {
         let shared = if self.groups > 0 { 2 } else { 0 };
@@ -133,7 +133,7 @@ impl Budget {
     }
 
     /// RLIMIT_AS, RLIMIT_DATA or a kernel that does not overcommit may refuse what the machine has. An allocation
-    /// that fails later would abort the process, so as much is asked for once, where the answer can be told.
+    /// that fails later would abort the process, so this asks for as much once, at start, where a refusal is an error.
     fn try_for_size(&self, held: usize) -> Result<(), Error> {
         let missing = (self.memory as usize).saturating_sub(held);
         let mut trial: Vec<u8> = Vec::new();
@@ -160,7 +160,7 @@ fn open_descriptors() -> u64 {
     std::fs::read_dir("/proc/self/fd").map_or(16, |entries| entries.count() as u64)
 }
 
-/// The machine's memory in bytes, if /proc tells.
+/// The machine's memory in bytes, if /proc/meminfo has it.
 fn memory_size() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kib: u64 = text.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok()?;

@@ -111,7 +111,7 @@ impl Builder {
             None => None,
         };
         let (tcp, udp) = (self.tcp.into_boxed_slice(), self.udp.into_boxed_slice());
-        // Without SIGCHLD no child would be reaped, so a forking server always hears signals.
+        // Without SIGCHLD no child would be reaped, so a forking server always handles signals.
         let processes = self.children.zip(signals.clone());
         let (serving, places): (Box<dyn Serving>, usize) = match processes {
             None => {
@@ -140,7 +140,7 @@ impl Builder {
         })
     }
 
-    /// Routes the signals that have an action, and those that the server itself hears.
+    /// Routes the signals that have an action, and those that the server itself handles.
     fn route_signals(&self) -> Result<Option<Signals>, Error> {
         let mut signals: Vec<Signal> = self.hooks.actions.signals().collect();
         if self.signals {

@@ -1,5 +1,5 @@
-//! What is wanted of a server: services, addresses, limits, and what to call when. Nothing is done here but to write it
-//! down; [`build`](super::build) checks and binds it all at once.
+//! What the embedding program wants of a server: services, addresses, limits and hooks. The builder only records it;
+//! [`build`](super::build) checks and binds all of it at once.
 
 use std::fmt;
 use std::io;
@@ -40,7 +40,7 @@ pub struct Builder {
     pub(super) tcp_names: Vec<String>,
     pub(super) udp: Vec<Box<dyn Datagram>>,
     pub(super) udp_names: Vec<String>,
-    /// The service added last is one for datagrams.
+    /// The service added last is a datagram service.
     last_is_udp: bool,
     pub(super) wanted: Vec<Wanted>,
     pub(super) signals: bool,
@@ -212,46 +212,47 @@ impl Builder {
     /// A service that crashes, leaks or is killed costs its own connection only; in return a connection costs a
     /// `fork(2)` and up to 256 KiB. The timeouts, the notice and the grace time hold as ever, and a child is
     /// killed together with its parent, however that ends. When all processes are taken,
-    /// [`when_full`](Builder::when_full) decides; [`WhenFull::Shed`] cannot, for the server does not see which client is idle.
+    /// [`when_full`](Builder::when_full) decides; [`WhenFull::Shed`] is
+    /// refused, for the server does not see which client is idle.
     /// Requests that a child serves are counted when it ends.
     ///
-    /// [`Server::run`](crate::Server::run) must then be called while the process has one thread. The server handles SIGCHLD, reaps
-    /// every child of the process, and makes those it starts ignore the signals of
-    /// [`handle_signals`](Builder::handle_signals), which are for it to hear.
+    /// [`Server::run`](crate::Server::run) must then be called while the process has one thread. The server handles
+    /// SIGCHLD, reaps every child of the process, and makes those it starts ignore the signals of
+    /// [`handle_signals`](Builder::handle_signals), which the parent handles.
     pub fn forking(mut self, max_children: usize) -> Builder {
         self.children = Some(max_children);
         self
     }
 
     /// Calls `action` once, as soon as every socket is bound and every worker has started. Clients are served from
-    /// then on. It runs on the thread of [`Server::run`](crate::Server::run), which accepts no client until it returns. Several actions run
-    /// in the order in which they were given.
+    /// then on. It runs on the thread of [`Server::run`](crate::Server::run), which accepts no client until it returns.
+    /// Several actions run in the order in which they were given.
     pub fn on_ready(mut self, action: impl FnOnce() + Send + 'static) -> Builder {
         self.hooks.on_ready(Box::new(action));
         self
     }
 
-    /// Calls `action` once, when the shutdown begins and before the first client is told. It runs on the accept
+    /// Calls `action` once, when the shutdown begins and before the first client gets its notice. It runs on the accept
     /// loop, which does nothing else until it returns. Several actions run in the order in which they were given.
     pub fn on_drain(mut self, action: impl FnOnce() + Send + 'static) -> Builder {
         self.hooks.on_drain(Box::new(action));
         self
     }
 
-    /// Calls `beat` every `interval`, from the accept loop, for as long as that and the workers come forward: for
-    /// a supervisor that starts the program anew when it hears nothing (`WatchdogSec=` of systemd.service(5), or
+    /// Calls `ping` every `interval`, from the accept loop, for as long as that loop and the workers make progress: for
+    /// a supervisor that starts the program anew when no ping comes (`WatchdogSec=` of systemd.service(5), or
     /// watchdog(7)). Take half of the time that it allows.
     ///
-    /// The workers stand still when, from one look to the next, something waits for one of them, and none has
-    /// begun a turn, served a request or a datagram, or had a stream handler that receives, sends or waits for its
-    /// client. So a service that is stuck silences this within twice the interval, once it has taken every worker; what a
-    /// client does, or does not do, cannot. While they stand still they are looked at four times as often, and the first
-    /// sign of life is a beat. A forking server has no workers to look at.
+    /// The workers stand still when, from one look to the next, something waits for one of them, and none has begun a
+    /// turn, served a request or a datagram, or had a stream handler that receives, sends or waits for its client. So a
+    /// service that is stuck silences this within twice the interval, once it has taken every worker; a client cannot.
+    /// While the workers stand still the accept loop looks four times as often, and pings as soon as one moves. A
+    /// forking server has no workers to look at.
     ///
     /// An idle server wakes for this alone, and without it not at all. [`build`](Builder::build) refuses an interval
     /// below 1 ms or above [`MAX_TIMEOUT`](crate::config::MAX_TIMEOUT) with [`Error::Limit`].
-    pub fn watchdog(mut self, interval: Duration, beat: impl FnMut() + Send + 'static) -> Builder {
-        self.hooks.watch(interval, Box::new(beat));
+    pub fn watchdog(mut self, interval: Duration, ping: impl FnMut() + Send + 'static) -> Builder {
+        self.hooks.watch(interval, Box::new(ping));
         self
     }
 
@@ -269,7 +270,7 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Signal`] for SIGHUP, SIGINT, SIGTERM and SIGQUIT, which stop the server; for SIGCHLD, which a
-    /// forking one hears; for those that no program can go on after; and for numbers that are no signal's.
+    /// forking server handles; for those that no program can go on after; and for numbers that are no signal's.
     pub fn on_signal(mut self, signal: i32, action: impl FnMut() + Send + 'static) -> Result<Builder, Error> {
         self.hooks.actions.set(signal, Box::new(action))?;
         Ok(self)

@@ -1,9 +1,9 @@
-//! Where a client waits for a moment whose address has its share of connections.
+//! Clients that wait for a moment because their address has its share of connections.
 //!
-//! A client that closes a connection and opens another at once may be heard in the other order: the close by a
-//! worker, or a process, that gets to it later than the accept loop to the new one. So a client over the share waits
-//! here, accepted and unserved, until an earlier connection of the address has ended or a short time is over. The
-//! places are few, and fewer for each address; without one it is refused at once.
+//! When a client closes a connection and opens another at once, the accept loop may see the new one before a worker, or
+//! a child process, sees the close. So a client over the share waits here, accepted and unserved, until an earlier
+//! connection of the address has ended or a short time is over. The places are few, and fewer for each address; a
+//! client that gets none is refused at once.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -29,7 +29,7 @@ pub(super) struct Pending {
 impl Deferred {
     /// When the time of the next client is over.
     pub(super) fn deadline(&self) -> Option<Tick> {
-        // They wait equally long.
+        // All wait equally long, so the first is the first to be due.
         self.0.first().map(|pending| pending.until)
     }
 

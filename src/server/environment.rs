@@ -11,8 +11,8 @@ use crate::error::Error;
 const UNNAMED: &str = "unknown";
 
 /// The names of the descriptors that were passed to process `own`, the first of which has the number 3: what
-/// [`sockets`](crate::activation::sockets) makes of `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES`. There are none when
-/// one of the first two is unset, or when `LISTEN_PID` is another process.
+/// [`sockets`](crate::activation::sockets) makes of `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES`. There are none
+/// when one of the first two is unset, or when `LISTEN_PID` is another process.
 ///
 /// # Errors
 /// [`Error::Environment`] with the variable, its value and what would be right.

@@ -1,6 +1,6 @@
-//! What the embedding program does when the server is ready, when it begins to stop, and while it is well.
+//! What the embedding program does when the server is ready, when it begins to stop, and while it makes progress.
 //!
-//! All of it runs on the accept loop, and costs nothing where nothing was asked for.
+//! The accept loop calls all hooks. A panic of a hook is caught and logged.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Hooks {
         self.watchdog = Some(Watchdog::new(interval, ping));
     }
 
-    /// Every socket is bound and every worker has started.
+    /// Runs the hooks for the moment when every socket is bound and every worker has started.
     pub(super) fn run_ready_hooks(&mut self, now: Tick) {
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.start(now);
@@ -46,12 +46,12 @@ impl Hooks {
         std::mem::take(&mut self.ready).into_iter().for_each(|action| call("ready", action));
     }
 
-    /// The shutdown begins.
+    /// Runs the hooks for the beginning of the shutdown.
     pub(super) fn run_drain_hooks(&mut self) {
         std::mem::take(&mut self.drain).into_iter().for_each(|action| call("drain", action));
     }
 
-    /// Tells the watchdog, when it is time to and the workers come forward.
+    /// Pings the watchdog when it is due and the workers make progress.
     pub(super) fn ping_watchdog(&mut self, now: Tick, activity: impl FnOnce() -> Activity) {
         let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.is_due(now)) else { return };
         let look = watchdog.look(now, activity());
@@ -80,7 +80,7 @@ impl Hooks {
     }
 }
 
-/// As with a service, a panic of someone else's code must not end the server.
+/// A panic of the embedding program's code must not end the server.
 fn call(name: &str, hook: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(hook)).is_err() {
         error!("The {} hook panicked", name);

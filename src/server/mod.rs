@@ -1,9 +1,10 @@
 //! The server: what is wanted, then bound, then run by the accept loop.
 //!
-//! Read [`builder`] first: it collects what is wanted. [`build`] checks it and has it bound by [`sockets`], [`retry`] waits
-//! for addresses, and [`budget`] works out what all of it costs. [`server`] is the accept loop: one poll(2) over signals,
-//! requests and listeners. [`accept`] admits new clients, [`deferred`] keeps those whose address has its share for a moment,
-//! [`drain`] takes the steps of the shutdown, and [`hooks`], [`actions`] and [`watchdog`] call the embedding program.
+//! Read [`builder`] first: it collects what is wanted. [`build`] checks it and has it bound by [`sockets`], [`retry`]
+//! waits for addresses, and [`budget`] works out what all of it costs. [`server`] is the accept loop: one poll(2) over
+//! signals, requests and listeners. [`accept`] admits new clients, [`deferred`] keeps those whose address has its share
+//! for a moment, [`stopping`] takes the steps of the shutdown, and [`hooks`], [`actions`] and [`watchdog`] call the
+//! embedding program.
 
 mod accept;
 mod actions;

@@ -2,7 +2,7 @@
 //! (an IPv6 address is unusable until it is known to be unique), and later while the server before it still listens.
 //!
 //! In come attempts to bind; each is repeated until it succeeds, the time for all of them is over, or a signal to
-//! stop is heard. Other signals have their actions as ever. With no time given an attempt is made once.
+//! stop comes. Other signals have their actions as ever. With no time given each attempt is made once.
 
 use std::io;
 use std::net::SocketAddr;
@@ -77,10 +77,10 @@ impl Retry<'_> {
         if let Some(signals) = self.signals {
             let _ = fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
         }
-        // An error is EINTR, of a signal that is in the pipe or none of ours: look, and try sooner.
+        // An error is EINTR. If the signal is a routed one, the pipe has it; in any case the next attempt comes sooner.
         let _ = poll(&mut fds, poll_timeout(Some(time)));
         let mut bytes = [0; 16];
-        // One that only asks for the counters has nothing to be told yet.
+        // SIGUSR1 asks for counters, and there are none yet.
         self.signals?.read(&mut bytes).find(|signal| !self.actions.run(*signal) && STOPPING.contains(signal))
     }
 }

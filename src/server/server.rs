@@ -31,8 +31,8 @@ use crate::shutdown::{Phase, Requests, ServerHandle, ShutdownReport, Trigger};
 use crate::stats::Stats;
 use crate::sys::{STOPPING, Signals, Span, Tick, poll_timeout};
 
-/// The accept loop's event, the self-pipe, the control socket with its clients, every listener, and the news of the
-/// network.
+/// The accept loop's event, the self-pipe, the control socket with its clients, every listener, and the netlink
+/// socket.
 const POLLED: usize = LISTENERS + 3 + 1 + CONTROL_CLIENTS;
 
 /// A bound server, ready to run.
@@ -106,7 +106,7 @@ impl Server {
             for index in found.listeners {
                 self.accept_batch(index);
             }
-            // Without clients and workers, or children, the last steps are one.
+            // With no client, worker or child left, the last steps follow one another at once.
             while let Some(action) = {
                 let (now, open, running) = (self.now(), self.serving.open_connections(), self.serving.running());
                 self.stopping.shutdown.progress(now, open, running)
@@ -135,10 +135,10 @@ impl Server {
         self.context().clock.now()
     }
 
-    /// Waits for something to do.
+    /// Waits for signals, requests, clients and deadlines.
     fn wait(&mut self) -> Found {
         let now = self.now();
-        let polls_listeners = self.polls_listeners(now);
+        let polls_listeners = self.can_accept_or_wake(now);
         self.accepting.listeners.iter_mut().for_each(|listener| listener.resume_if_due(now));
         let mut fds: Fixed<PollFd<'_>, POLLED> = Fixed::new();
         let mut polled: Fixed<usize, LISTENERS> = Fixed::new();
@@ -165,8 +165,8 @@ impl Server {
         let timeout = self.next_deadline(now).map(|tick| tick.until(now));
         if let Err(error) = poll(&mut fds, poll_timeout(timeout)) {
             debug!("poll: {}", Text(&error));
-            // EINTR: a signal, which the self-pipe holds. ENOMEM may stay: until it passes, everything is looked at
-            // now and then, for nothing here waits.
+            // EINTR: a signal came, and the self-pipe holds it. ENOMEM may last: until it passes, the loop tries
+            // everything now and then, because no call that follows waits.
             if error == Errno::EINTR {
                 return Found { signals: true, ..Found::default() };
             }
@@ -213,7 +213,8 @@ impl Server {
                 self.apply(action);
                 continue;
             }
-            // Only of those that stop does each mean a step. A storm of the others is not to keep the loop busy.
+            // Each signal to stop is a step. Of any other signal one in a batch is enough, so that a storm of them does
+            // not keep the loop busy.
             if seen.contains(signal) {
                 continue;
             }
@@ -224,7 +225,7 @@ impl Server {
             if signal == Signal::SIGCHLD {
                 self.serving.reap();
             } else {
-                // An operator asked for it, so it is shown at every level but `error` and `off`.
+                // An operator has asked, so the counters are shown at every level but `error` and `off`.
                 warn!("{}", Text(&self.stats()));
             }
         }

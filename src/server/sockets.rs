@@ -1,6 +1,6 @@
 //! The sockets of a server: what was asked for, and the binding of it, in the order of asking.
 //!
-//! A wish comes in with the number of the service that it is for; out go listeners, datagram sockets and groups,
+//! A wanted socket comes in with the number of its service; out go listeners, datagram sockets and groups,
 //! and a list of all addresses that are really bound. An address that cannot be bound is an error with its name.
 
 use std::io;

@@ -11,14 +11,14 @@ use crate::shutdown::{Action, Phase, Shutdown, ShutdownReport, Trigger};
 use crate::stats::Stats;
 use crate::sys::{Span, Tick};
 
-/// How far the server is on its way to the end, and what it tells of that.
+/// How far the shutdown has come, and what the log and the report say of it.
 pub(super) struct Stopping {
     pub(super) shutdown: Shutdown,
     /// The next second of the grace time to be logged.
     countdown: Option<Tick>,
-    /// What the counters said when the shutdown began.
+    /// The counters at the beginning of the shutdown.
     before: Stats,
-    /// Why it began, if a listener broke.
+    /// The error that began the shutdown, if a listener broke.
     pub(super) failure: Option<Error>,
 }
 
@@ -31,7 +31,7 @@ impl Stopping {
         self.shutdown.phase
     }
 
-    /// A listener broke.
+    /// Begins the shutdown because a listener broke.
     #[must_use]
     pub(super) fn fail(&mut self, failure: Error, now: Tick) -> Option<Action> {
         self.failure = Some(failure);
@@ -96,7 +96,8 @@ impl Server {
         self.stopping.before = self.stats();
         let second = Duration::from_secs(1);
         self.stopping.countdown = (grace > second).then(|| self.now().after(second));
-        // Clients that the kernel has connected already are served what they sent and told, not reset.
+        // The kernel has connected the clients in the backlog already. They get their answers and the notice, not a
+        // reset.
         self.revisit_deferred();
         self.empty_backlog();
         self.serving.start_draining();

@@ -1,23 +1,23 @@
-//! The watchdog: tells a supervisor that the server comes forward, at a fixed interval, for as long as it does.
+//! The watchdog: shows a supervisor, at a fixed interval, that the server makes progress.
 //!
-//! In comes a look at the workers at each beat; out goes the call of the embedding program's closure, or nothing
-//! when they stand still. It is called by the accept loop, so that it says of that loop that it turns.
+//! In comes what the workers have done by then; out goes a call of the embedding program's closure, or none while the
+//! workers stand still. The accept loop makes the call, so a ping shows that this loop runs too.
 
 use std::time::Duration;
 
 use crate::engine::Activity;
 use crate::sys::Tick;
 
-/// What the embedding program does at each beat.
+/// What the embedding program does at each interval.
 pub(super) type Ping = Box<dyn FnMut() + Send>;
 
 pub(super) struct Watchdog {
     pub(super) ping: Ping,
     interval: Duration,
     next: Option<Tick>,
-    /// What had been done when something was first found waiting.
+    /// What the workers had done at the last look, if work waited then.
     stuck_at: Option<u64>,
-    stuck: bool,
+    is_stuck: bool,
 }
 
 /// What a look has come to.
@@ -33,7 +33,7 @@ pub(super) enum Look {
 
 impl Watchdog {
     pub(super) fn new(interval: Duration, ping: Ping) -> Watchdog {
-        Watchdog { ping, interval, next: None, stuck_at: None, stuck: false }
+        Watchdog { ping, interval, next: None, stuck_at: None, is_stuck: false }
     }
 
     pub(super) fn interval(&self) -> Duration {
@@ -57,15 +57,15 @@ impl Watchdog {
     pub(super) fn look(&mut self, now: Tick, activity: Activity) -> Look {
         let stuck = activity.work_waits && self.stuck_at == Some(activity.moves);
         self.stuck_at = activity.work_waits.then_some(activity.moves);
-        let look = match (self.stuck, stuck) {
+        let look = match (self.is_stuck, stuck) {
             (false, false) => Look::Ping,
             (true, false) => Look::PingAgain,
             (false, true) => Look::Stuck,
             (true, true) => Look::StillStuck,
         };
-        self.stuck = stuck;
-        // The supervisor allows two intervals, so it can miss one beat. While the workers stand still they are looked at
-        // more often, so that the next beat comes soon after they move.
+        self.is_stuck = stuck;
+        // The supervisor allows two intervals, so it can miss one ping. While the workers stand still the looks come
+        // more often, so that the next ping comes soon after they move.
         self.next = Some(now.after(if stuck { self.interval / 4 } else { self.interval }));
         look
     }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_server_and_a_busy_one_beat() {
+    fn an_idle_server_and_a_busy_one_ping() {
         let (mut watchdog, now) = watchdog();
         assert!(!watchdog.is_due(now) && watchdog.is_due(now.after(SECOND)));
         for seen in [

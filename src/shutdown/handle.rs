@@ -8,10 +8,10 @@ use crate::config::MAX_TIMEOUT;
 use crate::stats::{Stats, StatsSource};
 use crate::sys::Event;
 
-/// Asks a running server things from any thread.
+/// Stops a running server, or reads its counters, from any thread.
 #[derive(Clone)]
 pub struct ServerHandle {
-    /// Only the server and its workers keep the source, and with it the engine, so that its memory goes with them.
+    /// Weak: only the server and its workers keep the engine, so its memory goes with them.
     source: Weak<dyn StatsSource>,
     requests: Arc<Requests>,
 }
@@ -66,7 +66,7 @@ pub(crate) struct Requests {
     /// Wakes the accept loop.
     wake: Arc<Event>,
     posted: Mutex<Posted>,
-    /// What the counters said when the server ended.
+    /// The counters of a server that has ended.
     last_stats: Mutex<Stats>,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct Requests {
 pub(crate) struct Posted {
     pub(crate) shutdown: bool,
     pub(crate) grace: Option<Duration>,
-    /// The grace time shall end now.
+    /// The grace time ends now.
     pub(crate) force_close: bool,
 }
 

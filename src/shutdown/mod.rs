@@ -1,7 +1,8 @@
 //! The end of a server, decided without a clock or a socket.
 //!
-//! [`phases`] says what signals, requests, time and the last client move, [`handle`] is how another thread asks, and
-//! [`report`] names what started a shutdown and how it went. The server's accept loop does what is decided here.
+//! [`phases`] goes from one phase to the next on signals, requests, time and the end of the last client. A thread asks
+//! through a [`handle`], and [`report`] says what started a shutdown and how it went. The accept loop does what is
+//! decided here.
 
 mod handle;
 mod phases;

@@ -1,4 +1,5 @@
-//! The phases of a server, from its start to its end. Time is an argument, so this is tested without a clock or a socket.
+//! The phases of a server, from its start to its end. Time is an argument, so this is tested without a clock or a
+//! socket.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,11 @@ use crate::sys::Tick;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Running,
-    /// Clients have their notice and may leave until then.
+    /// Clients have their notice, and have until `ends` to leave.
     Draining {
         ends: Tick,
     },
-    /// Connections are closed. Workers have until then to finish.
+    /// Connections are closed, and workers have until `ends` to finish.
     Closing {
         ends: Tick,
     },
@@ -34,7 +35,7 @@ pub(crate) enum Action {
 pub(crate) struct Shutdown {
     pub(crate) phase: Phase,
     grace: Duration,
-    /// Started by this, at that time.
+    /// What began the shutdown, and when.
     pub(crate) started: Option<(Trigger, Instant)>,
 }
 
@@ -43,8 +44,8 @@ impl Shutdown {
         Shutdown { phase: Phase::Running, grace, started: None }
     }
 
-    /// A signal, each of which goes one step further: the first drains, the second ends the grace time, the
-    /// third ends everything.
+    /// A signal to stop. The first starts the drain, the second ends the grace time, the third ends the wait for
+    /// workers.
     #[must_use]
     pub(crate) fn signal(&mut self, number: i32, now: Tick) -> Option<Action> {
         match self.phase {
@@ -60,7 +61,7 @@ impl Shutdown {
         self.grace
     }
 
-    /// A wish to stop with another grace time.
+    /// A request to stop with another grace time.
     #[must_use]
     pub(crate) fn drain_within(&mut self, trigger: Trigger, grace: Option<Duration>, now: Tick) -> Option<Action> {
         if self.phase == Phase::Running {
@@ -69,7 +70,7 @@ impl Shutdown {
         self.drain(trigger, now)
     }
 
-    /// A wish to stop, which changes nothing once the server is stopping.
+    /// A request to stop. It changes nothing once the server is stopping.
     #[must_use]
     pub(crate) fn drain(&mut self, trigger: Trigger, now: Tick) -> Option<Action> {
         if self.phase != Phase::Running {
@@ -80,7 +81,7 @@ impl Shutdown {
         Some(Action::Drain)
     }
 
-    /// A wish to end the grace time.
+    /// A request to end the grace time.
     #[must_use]
     pub(crate) fn force_close(&mut self, now: Tick) -> Option<Action> {
         if !matches!(self.phase, Phase::Draining { .. }) {
@@ -105,7 +106,7 @@ impl Shutdown {
         Action::Finish
     }
 
-    /// When [`progress`](Shutdown::progress) must be asked at the latest.
+    /// When [`progress`](Shutdown::progress) must be called at the latest.
     pub(crate) fn deadline(&self) -> Option<Tick> {
         match self.phase {
             Phase::Draining { ends } | Phase::Closing { ends } => Some(ends),

@@ -1,7 +1,7 @@
 //! Monotonic time in whole milliseconds, small enough for an atomic on every target.
 //!
 //! A [`Tick`] counts modulo 2^32 ms (49.7 days), and two ticks are compared by their difference. So a comparison is
-//! right while the two lie less than half of that apart. A deadline lies at most [`MAX_TIMEOUT`] ahead; whoever keeps
+//! right while the two lie less than half of that apart. A deadline lies at most [`MAX_TIMEOUT`] ahead; code that keeps
 //! a tick of the past clears it when it is over. The wall clock has no part in this: a jump of it changes nothing.
 //!
 //! [`MAX_TIMEOUT`]: crate::config::MAX_TIMEOUT
@@ -29,7 +29,7 @@ impl Tick {
     }
 
     fn new(millis: u32) -> Tick {
-        // The millisecond 0 is told as the one after it.
+        // The millisecond 0 counts as the one after it.
         Tick(NonZeroU32::new(millis).unwrap_or(NonZeroU32::MIN))
     }
 
@@ -70,7 +70,7 @@ impl Tick {
 /// The source of ticks: CLOCK_MONOTONIC of clock_gettime(2).
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
-    /// Where a test has stopped the clock; 0 while it runs.
+    /// Where a test has stopped the clock; 0 while it runs. Relaxed: it orders no other memory.
     #[cfg(test)]
     stopped: AtomicU32,
 }

@@ -17,15 +17,15 @@ const FAILED: u8 = 255;
 impl Signals {
     /// Starts a process that runs `child` and ends with the status that it returns. Returns its id.
     ///
-    /// The process ignores the routed signals: a terminal, or a supervisor, sends them to the whole group, and
-    /// what they ask for is the parent's to order. It gets SIGKILL when its parent is gone, however that ended.
+    /// The process ignores the routed signals: a terminal, or a supervisor, sends them to the whole group, and the
+    /// parent decides what they mean for its children. It gets SIGKILL when its parent is gone, however that ended.
     /// Its memory is a copy, and no destructor runs at its end.
     ///
     /// # Errors
     /// What fork(2) says, and `Unsupported` when the process has a second thread.
     pub(crate) fn fork(&self, child: impl FnOnce() -> u8) -> io::Result<Pid> {
         let parent = getpid();
-        // Until the child has changed what they do: its handler would write into the parent's pipe.
+        // All signals are blocked until the child has replaced the handler, which would write into the parent's pipe.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         let forked = fork();
         if matches!(forked, Ok(None)) {
@@ -49,7 +49,7 @@ impl Signals {
             return Err(Errno::ESRCH);
         }
         for signal in &self.routed {
-            // What the service starts and waits for must not be reaped behind its back.
+            // SIGCHLD gets its default: with SIG_IGN the kernel would reap the processes that a service waits for.
             let handler = if signal == Signal::SIGCHLD { SigHandler::SigDfl } else { SigHandler::SigIgn };
             let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
             // SAFETY: no handler is installed; ignoring also drops what became pending since the fork.
@@ -62,8 +62,8 @@ impl Signals {
 /// Makes a second process of this one, which goes on from here too: fork(2), for a program that wants to serve in
 /// the background. Returns the new process's id, and in the new process `None`.
 ///
-/// A [`Server`](crate::Server) that was built before, and handles signals, is to be used by one of the two only:
-/// what they hear of signals they would share.
+/// Only one of the two may use a [`Server`](crate::Server) that was built before and handles signals: both would read
+/// from the same self-pipe.
 ///
 /// # Errors
 /// What fork(2) says; `Unsupported` when the process has a second thread, which the new one would lack, with

@@ -9,8 +9,8 @@ use nix::libc::{F_DUPFD_CLOEXEC, F_GETFD, FD_CLOEXEC, O_CLOEXEC, dup3, fcntl};
 
 /// Takes a descriptor that the program was started with, as a duplicate that the caller owns.
 ///
-/// The number itself stays open, with `/dev/null` behind it: closing it could have it come to mean another file under the
-/// hands of code that took it for its own. So no descriptor ever has two owners, and a program that waits for the end of
+/// The number itself stays open, with `/dev/null` behind it: if it were closed, the kernel could give it to another
+/// file while other code still uses it. So no descriptor ever has two owners, and a program that waits for the end of
 /// the inherited file sees it when the duplicate is closed. The number is given close-on-exec, by which a second call
 /// knows that it is taken; std and this crate open none without that.
 ///

@@ -1,9 +1,10 @@
 //! What the rest of the crate takes from the operating system, and all of its `unsafe`.
 //!
 //! [`signals`] has the self-pipe, [`fork`] makes processes, [`inherited`] takes descriptors that the program was
-//! started with, [`clock`] tells monotonic time, [`event`] wakes a poller, [`socket`] has what std and nix lack for polled sockets, [`localtime`] the time of day, [`seconds`] reads and shows durations,
-//! and [`rate_limit`] bounds what may happen so often a second. Every safe function here is safe whatever its caller
-//! does. Nothing here knows the server, its limits or its log.
+//! started with, [`clock`] has monotonic time and [`localtime`] the time of day, [`event`] wakes a poller, [`socket`]
+//! has what std and nix lack for polled sockets, [`seconds`] reads and shows durations, and [`rate_limit`] bounds what
+//! may happen so often a second. Every safe function here is safe whatever its caller does. Nothing here knows the
+//! server, its limits or its log.
 
 #![allow(unsafe_code)]
 

@@ -18,9 +18,10 @@ use nix::unistd::{pipe2, read, write};
 /// Signals that ask a server to stop.
 pub(crate) const STOPPING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
 
-/// The writing end for the handler; -1 before there is one.
+/// The writing end for the handler; -1 before there is one. Relaxed is enough: sigaction(2) comes after the store.
 static WRITER: AtomicI32 = AtomicI32::new(-1);
-/// A bit for each signal that the pipe did not take.
+/// A bit for each signal that the pipe did not take. Relaxed is enough: the handler sets a bit before it writes to the
+/// pipe, and the accept loop takes the bits after it has read from it.
 static MISSED: AtomicU32 = AtomicU32::new(0);
 /// Both ends, open for the life of the process: a handler may run at any moment.
 static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();

@@ -188,8 +188,8 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     });
 }
 
-/// A user that is neither root nor the server's own is refused with a line, even where the socket file lets them in; and
-/// that is logged. Root and the own user are answered.
+/// A user that is neither root nor the server's own is refused with a line, even where the socket file lets them in;
+/// and that is logged. Root and the own user are answered.
 #[test]
 fn strangers_are_refused() {
     guard(|| {

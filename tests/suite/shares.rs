@@ -41,8 +41,8 @@ fn refused_from(host: u8, address: SocketAddr) {
     assert_eq!(from(host, address).rest(), b"BUSY\n");
 }
 
-/// In every mode, with every slot taken or not: two connections of an address are served, a third is told `BUSY`, and another
-/// address is served as ever.
+/// In every mode, with every slot taken or not: two connections of an address are served, a third is told `BUSY`, and
+/// another address is served as ever.
 #[test]
 fn an_address_has_its_share_and_no_more() {
     guard(|| {
@@ -75,7 +75,8 @@ fn a_client_that_leaves_may_come_again_at_once() {
     });
 }
 
-/// `shed`: with every slot taken, a client over the share is refused, and no other is closed for it; one within it gets in.
+/// `shed`: with every slot taken, a client over the share is refused, and no other is closed for it; one within it gets
+/// in.
 #[test]
 fn no_client_is_shed_for_one_over_the_share() {
     guard(|| {

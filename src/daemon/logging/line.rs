@@ -1,8 +1,8 @@
 //! One log line, composed once for every sink.
 //!
 //! In come the level and the text of a record, out go the bytes of a line: stamped with the local time, escaped, and
-//! truncated to a length. Composing allocates nothing. Log lines contain texts of clients: with a newline in such a text a
-//! client could forge a line, and with an escape sequence it could control the terminal that shows the log.
+//! truncated to a length. Composing allocates nothing. Log lines contain texts of clients: with a newline in such a
+//! text a client could forge a line, and with an escape sequence it could control the terminal that shows the log.
 
 use std::fmt::{self, Write};
 
