@@ -25,7 +25,7 @@ impl From<Error> for Failure {
             Error::Limit { name, value, expected } => {
                 Failure::Usage(format!("--{name} {value} is out of range; choose {expected}"))
             }
-            Error::Environment { .. } => Failure::Usage(error.to_string()),
+            Error::Environment { .. } | Error::TooManyListeners { .. } => Failure::Usage(error.to_string()),
             Error::Forking { .. } => Failure::Usage(format!("--fork: {error}")),
             other => Failure::Run(other.to_string()),
         }
@@ -50,5 +50,14 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 /// Writes why the program fails to standard error, and ignores what the write returns: a closed standard error must not
 /// turn a failure into a panic.
 pub(crate) fn print_error(text: &str) {
-    let _ = io::stderr().write_all(format!("lastorders: {text}\n").as_bytes());
+    let mut line = String::from("lastorders: ");
+    for letter in text.chars() {
+        // A value may hold anything, and the error is one line.
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    line.push('\n');
+    let _ = io::stderr().write_all(line.as_bytes());
 }

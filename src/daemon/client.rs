@@ -11,7 +11,7 @@ use lexopt::{Arg, Parser};
 
 use super::action::{Action, Failure, printing};
 use super::logging::{self, Logging};
-use super::values::{number, seconds, text, unexpected, value};
+use super::values::{time, unexpected, value};
 use crate::config;
 use crate::log::info;
 
@@ -31,11 +31,12 @@ enum Received {
 }
 
 const USAGE: &str = "\
-Usage: lastorders client ADDR [--message TEXT] [--every SECONDS] [--count N]
+Usage: lastorders client ADDR [--message TEXT] [--newline] [--every SECONDS] [--count N]
 
 Sends a message every second and logs what comes back, until the server says SHUTDOWN.
 
   --message TEXT       what to send [hello world]
+  --newline            send a newline behind it, as services of lines expect
   --every SECONDS      time between messages [1]
   --count N            stop after that many messages [never]
 
@@ -50,12 +51,14 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
         every: Duration::from_secs(1),
         count: u64::MAX,
     };
+    let mut newline = "";
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(printing(USAGE)),
-            Arg::Long("message") => client.message = text(&mut parser)?,
-            Arg::Long("every") => client.every = value(&mut parser, "--every", seconds)?,
-            Arg::Long("count") => client.count = value(&mut parser, "--count", number)? as u64,
+            Arg::Long("message") => client.message = value(&mut parser, "--message", message)?,
+            Arg::Long("newline") => newline = "\n",
+            Arg::Long("every") => client.every = value(&mut parser, "--every", time)?,
+            Arg::Long("count") => client.count = value(&mut parser, "--count", count)?,
             Arg::Value(word) if client.address.is_empty() => client.address = word.to_string_lossy().into_owned(),
             other => return Err(unexpected(&other)),
         }
@@ -63,7 +66,16 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
     if client.address.is_empty() {
         return Err("no address; give one like 127.0.0.1:9999".into());
     }
+    client.message += newline;
     Ok(Box::new(|| client.run()))
+}
+
+fn message(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("expected a text".into()) } else { Ok(text.into()) }
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or("expected a number of messages, 1 or more".into())
 }
 
 impl Client {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use lexopt::{Arg, Parser};
 
 use super::action::{Action, Failure, print, printing};
-use super::values::{path, seconds, text, unexpected, value};
+use super::values::{path, text, time, unexpected, value};
 use crate::sys::Seconds;
 
 /// How long the server may take to answer. A server answers at once, unless a debugger has stopped it.
@@ -23,7 +23,7 @@ Usage: lastorders control [--socket PATH] status [--json | --metrics]
 
 Asks a running server, started with `lastorders serve --control PATH`.
 
-  --socket PATH        its control socket [$LASTORDERS_CONTROL, or /run/lastorders.sock]
+  --socket PATH        its control socket [$LASTORDERS_CONTROL, or /run/lastorders/control]
   status               print its counters, a line each
     --json             as one JSON object
     --metrics          in the Prometheus text format
@@ -35,16 +35,18 @@ Exit codes: 0 answered, 1 no server there or request refused, 2 usage.
 
 /// Reads the words after `control`.
 pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
-    let default = std::env::var_os("LASTORDERS_CONTROL").unwrap_or("/run/lastorders.sock".into());
+    let default = std::env::var_os("LASTORDERS_CONTROL").filter(|path| !path.is_empty());
+    let default = default.unwrap_or("/run/lastorders/control".into());
     let (mut socket, mut request) = (PathBuf::from(default), String::new());
     let (mut form, mut grace) = ("", None);
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(printing(USAGE)),
             Arg::Long("socket") => socket = path(&text(&mut parser)?)?,
-            Arg::Long("json") => form = "json",
-            Arg::Long("metrics") => form = "metrics",
-            Arg::Long("grace") => grace = Some(value(&mut parser, "--grace", seconds)?),
+            Arg::Long("json") if form != "metrics" => form = "json",
+            Arg::Long("metrics") if form != "json" => form = "metrics",
+            Arg::Long("json" | "metrics") => return Err("--json and --metrics are two forms; choose one".into()),
+            Arg::Long("grace") => grace = Some(value(&mut parser, "--grace", time)?),
             Arg::Value(word) if request.is_empty() && (word == "status" || word == "stop") => {
                 request = word.to_string_lossy().into_owned();
             }

@@ -21,7 +21,7 @@ const CHOICE: &str = "choose serve, client, control or send";
 
 const USAGE: &str = "\
 Usage: lastorders serve [OPTION]...
-       lastorders client ADDR [--message TEXT] [--every SECONDS] [--count N]
+       lastorders client ADDR [--message TEXT] [--newline] [--every SECONDS] [--count N]
        lastorders control [--socket PATH] status [--json | --metrics]
        lastorders control [--socket PATH] stop [--grace SECONDS]
        lastorders send GROUP:PORT MESSAGE [--ttl N] [--interface IF]

@@ -67,9 +67,45 @@ pub(crate) fn number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "expected a whole number".into())
 }
 
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = Seconds::parse(text).ok_or("expected a number of seconds, 0 to 86400")?;
-    Ok(seconds.0)
+/// A time like `5`, `0.5`, `500ms`, `2m` or `1h`; without a unit it is in seconds.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    let (digits, nanos) = match text {
+        _ if text.ends_with("ms") => (&text[..text.len() - 2], 1_000_000),
+        _ if text.ends_with('s') => (&text[..text.len() - 1], 1_000_000_000),
+        _ if text.ends_with('m') => (&text[..text.len() - 1], 60_000_000_000),
+        _ if text.ends_with('h') => (&text[..text.len() - 1], 3_600_000_000_000),
+        _ => (text, 1_000_000_000),
+    };
+    // In nanoseconds, a number that is read as seconds has 9 digits behind the point.
+    let number = Seconds::parse(digits).map(|Seconds(number)| number.as_nanos());
+    let time = number.and_then(|number| u64::try_from(number.checked_mul(nanos)? / 1_000_000_000).ok());
+    time.map(Duration::from_nanos).ok_or("expected a number of seconds, or a time as in 500ms, 5s, 2m or 1h".into())
+}
+
+/// A size like `65536`, `64k`, `1M` or `1G`; the letters are powers of 1,024. `None` when the text is no size.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.as_bytes().last()? {
+        b'K' | b'k' => (&text[..text.len() - 1], 1 << 10),
+        b'M' | b'm' => (&text[..text.len() - 1], 1 << 20),
+        b'G' | b'g' => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    digits.parse().ok().and_then(|number: u64| number.checked_mul(unit))
+}
+
+/// The size of something in memory.
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+    let bytes = size(text).and_then(|size| usize::try_from(size).ok());
+    bytes.ok_or("expected a number of bytes, as in 4096 or 64k".into())
+}
+
+/// What the environment says of an option without a value.
+pub(crate) fn flag(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "true" | "on" => Ok(true),
+        "0" | "no" | "false" | "off" => Ok(false),
+        _ => Err("choose 1, yes, true or on, or else 0, no, false or off".into()),
+    }
 }
 
 pub(crate) fn when_full(text: &str) -> Result<WhenFull, String> {
@@ -83,4 +119,47 @@ pub(crate) fn when_full(text: &str) -> Result<WhenFull, String> {
 
 pub(crate) fn level(text: &str) -> Result<LevelFilter, String> {
     text.parse().map_err(|_| "choose off, error, warn, info, debug or trace".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_their_units() {
+        for (text, millis) in [
+            ("5", 5_000),
+            ("0.5", 500),
+            ("500ms", 500),
+            ("1.5s", 1_500),
+            ("2m", 120_000),
+            ("24h", 86_400_000),
+            ("0", 0),
+        ] {
+            assert_eq!(time(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "s", "ms", "-1", "5 s", "5d", "1e3", "nan", "18446744073709551615", "18446744073709551615h"] {
+            assert!(time(text).unwrap_err().contains("seconds"), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, bytes) in
+            [("0", 0), ("16384", 16_384), ("16K", 16_384), ("64k", 65_536), ("2m", 2 << 20), ("4G", 4 << 30)]
+        {
+            assert_eq!(size(text), Some(bytes));
+        }
+        for text in ["", "K", "1MB", "1 M", "1KK", "-1M", "1.5M", "18446744073709551615G"] {
+            assert_eq!(size(text), None, "{text:?}");
+            assert!(bytes(text).is_err());
+        }
+    }
+
+    #[test]
+    fn a_flag_is_on_or_off_or_an_error() {
+        assert!(["1", "yes", "true", "on", "True", "ON"].iter().all(|text| flag(text) == Ok(true)));
+        assert!(["0", "no", "false", "off", "False"].iter().all(|text| flag(text) == Ok(false)));
+        assert!(["", "2", "ja", "enable"].iter().all(|text| flag(text).is_err()));
+    }
 }

@@ -1,6 +1,8 @@
 //! The daemon from a shell's point of view: options, errors, exit codes, log lines, and its client.
 
+use std::ffi::OsStr;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
 
 use nix::sys::signal::Signal;
@@ -39,7 +41,39 @@ fn usage_errors_exit_with_2() {
         expect_error(&["serve", "--tcp", "echo=127.0.0.1:99999"], 2, &["127.0.0.1:99999", "echo=127.0.0.1:9999"]);
         expect_error(&["serve", "--fork", "--tcp", "kv=127.0.0.1:0"], 2, &["kv", "--fork"]);
         expect_error(&["client"], 2, &["no address", "127.0.0.1:9999"]);
+        let many = ["--tcp", "echo=127.0.0.1:0"].repeat(33);
+        expect_error(&[&["serve"], &many[..]].concat(), 2, &["33", "32"]);
+        expect_error(&["client", "::1", "--every", "18446744073709551615"], 2, &["--every", "500ms"]);
+        expect_error(&["client", "::1", "--count", "0"], 2, &["--count \"0\"", "1 or more"]);
+        expect_error(&["client", "::1", "--message", ""], 2, &["--message", "a text"]);
+        expect_error(&["control", "status", "--json", "--metrics"], 2, &["--json", "--metrics"]);
         expect_error(&["client", "127.0.0.1"], 2, &["\"127.0.0.1\"", "ADDRESS:PORT"]);
+    });
+}
+
+/// The environment: an empty value is as if unset, a flag is on or off or an error, and no byte is rewritten silently.
+#[test]
+fn variables_are_read_or_refused() {
+    guard(|| {
+        let check = |name: &str, value: &OsStr| command().args(["serve", "--check"]).env(name, value).output().unwrap();
+        for value in ["", "0", "no", "off", "False"] {
+            for name in ["LASTORDERS_FORK", "LASTORDERS_SYSLOG"] {
+                let output = check(name, OsStr::new(value));
+                assert_eq!(output.status.code(), Some(0), "{name}={value}");
+            }
+        }
+        assert_eq!(check("LASTORDERS_GRACE", OsStr::new("")).status.code(), Some(0));
+        for (name, value, parts) in [
+            ("LASTORDERS_FORK", OsStr::new("maybe"), ["LASTORDERS_FORK \"maybe\"", "yes"]),
+            ("LASTORDERS_WORKERS", OsStr::from_bytes(b"4\xff"), ["LASTORDERS_WORKERS", "UTF-8"]),
+            ("LASTORDERS_CONTROL", OsStr::from_bytes(b"/tmp/\xff"), ["LASTORDERS_CONTROL", "UTF-8"]),
+            ("LASTORDERS_TCP", OsStr::new("echo=a\nb"), ["LASTORDERS_TCP", "\\n"]),
+        ] {
+            let output = check(name, value);
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        }
     });
 }
 

@@ -301,7 +301,7 @@ fn the_daemon_checks_the_capacities() {
             "{text}"
         );
         let (code, text) = run(&["--tcp", "kv=127.0.0.1:0", "--kv-bytes", "1e9"]);
-        assert_eq!((code, text.contains("--kv-bytes \"1e9\": expected a whole number")), (Some(2), true), "{text}");
+        assert_eq!((code, text.contains("--kv-bytes \"1e9\": expected a number of bytes")), (Some(2), true), "{text}");
         let tables = |args: &[&str]| {
             let (code, text) = run(args);
             assert_eq!(code, Some(0), "{text}");

@@ -11,22 +11,17 @@ use std::time::Instant;
 use super::capped::Capped;
 use super::line::Line;
 use super::outage::{Outage, Part};
+use crate::daemon::values;
 
 /// Bytes of `--log-size` by default.
 pub(crate) const SIZE: u64 = 1024 * 1024;
 /// The smallest cap has room for the longest lines; the largest is more than any board should spend.
 const SIZES: RangeInclusive<u64> = 16 * 1024..=4 * 1024 * 1024 * 1024;
 
-/// Reads a size like `65536`, `64K`, `1M` or `1G`; the letters are powers of 1,024.
+/// Reads the value of `--log-size`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.as_bytes().last() {
-        Some(b'K' | b'k') => (&text[..text.len() - 1], 1 << 10),
-        Some(b'M' | b'm') => (&text[..text.len() - 1], 1 << 20),
-        Some(b'G' | b'g') => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    let bytes = digits.parse().ok().and_then(|number: u64| number.checked_mul(unit));
-    bytes.filter(|bytes| SIZES.contains(bytes)).ok_or_else(|| "expected a size from 16K to 4G, as in 1M".into())
+    let bytes = values::size(text).filter(|bytes| SIZES.contains(bytes));
+    bytes.ok_or_else(|| "expected a size from 16K to 4G, as in 1M".into())
 }
 
 pub(crate) struct LogFile {
@@ -77,11 +72,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_with_their_units() {
-        for (text, bytes) in [("16384", 16_384), ("16K", 16_384), ("1M", SIZE), ("2m", 2 * SIZE), ("4G", 4 << 30)] {
+    fn a_size_has_a_range() {
+        for (text, bytes) in [("16384", 16_384), ("1M", SIZE), ("4G", 4 << 30)] {
             assert_eq!(size(text), Ok(bytes));
         }
-        for text in ["", "K", "1", "15K", "5G", "1MB", "1 M", "1KK", "-1M", "1.5M", "18446744073709551615G"] {
+        for text in ["", "1", "15K", "5G"] {
             assert_eq!(size(text), Err("expected a size from 16K to 4G, as in 1M".into()), "{text:?}");
         }
     }

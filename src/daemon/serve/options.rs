@@ -41,8 +41,10 @@ pub(crate) fn read(
     }
     for option in OPTIONS.iter().filter(|option| given.iter().all(|(other, _)| other.name != option.name)) {
         let name = format!("LASTORDERS_{}", option.name.to_ascii_uppercase().replace('-', "_"));
-        if let Some(text) = variable(&name) {
-            set(option, &name, &text.to_string_lossy())?;
+        // An empty value is as if unset.
+        if let Some(value) = variable(&name).filter(|value| !value.is_empty()) {
+            let text = value.to_str().ok_or_else(|| format!("{name} {value:?} is not valid UTF-8"))?;
+            set(option, &name, text)?;
         }
     }
     Ok(Some(settings))
@@ -59,7 +61,9 @@ pub(crate) fn help(services: &Services) -> String {
     }
     text += &format!(
         "\nTCP services: {}. UDP services: {}.\n\
-         Each option is also read from the environment, as LASTORDERS_WORKERS and so on; lists are split at commas.\n\
+         Times are in seconds, or have a unit: 500ms, 5s, 2m, 1h. Sizes are in bytes, or have one: 64k, 1M.\n\
+         Each option is also read from the environment, as LASTORDERS_WORKERS and so on; lists are split at commas, an\n\
+         empty value is as if unset, and options without a value take 1, yes, true, on or 0, no, false, off.\n\
          SIGUSR1 logs the counters, SIGUSR2 opens the log file again. A second signal to stop ends the grace time, a third exits at once.\n\
          Sockets passed by systemd (LISTEN_FDS) are served by the service that they are named after; NOTIFY_SOCKET and WATCHDOG_USEC are honoured.\n\
          Exit codes: 0 stopped as asked, 1 could not start or run, 2 usage.\n",

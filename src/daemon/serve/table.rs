@@ -10,9 +10,9 @@ use super::privileges::account;
 use super::services::Services;
 use super::settings::{Protocol, Settings, Socket};
 use crate::daemon::logging;
-use crate::daemon::values::{descriptor, group, interface, level, number, path, seconds, when_full};
+use crate::daemon::values::{bytes, descriptor, flag, group, interface, level, number, path, time, when_full};
 
-use Set::{Flag, Number, Path, Seconds, Service, Value};
+use Set::{Bytes, Flag, Number, Path, Service, Time, Value};
 
 /// An option of `serve`.
 pub(crate) struct Opt {
@@ -24,7 +24,8 @@ pub(crate) struct Opt {
 /// The setting that an option writes. A text in front is what the help calls the value.
 enum Set {
     Flag(fn(&mut Settings) -> &mut bool),
-    Seconds(fn(&mut Settings) -> &mut Duration),
+    Time(fn(&mut Settings) -> &mut Duration),
+    Bytes(fn(&mut Settings) -> &mut usize),
     Path(fn(&mut Settings) -> &mut Option<PathBuf>),
     Number(&'static str, fn(&mut Settings) -> &mut usize),
     Value(&'static str, fn(&mut Settings, &str) -> Result<(), String>),
@@ -45,7 +46,8 @@ impl Opt {
     pub(crate) fn value(&self) -> &'static str {
         match self.set {
             Flag(_) => "",
-            Seconds(_) => "SECONDS",
+            Time(_) => "SECONDS",
+            Bytes(_) => "BYTES",
             Path(_) => "PATH",
             Number(value, _) | Value(value, _) => value,
             Service(_) => "SERVICE=ADDR",
@@ -58,8 +60,10 @@ impl Opt {
     /// What would be a right value.
     pub(crate) fn set(&self, settings: &mut Settings, services: &Services, text: &str) -> Result<(), String> {
         match self.set {
-            Flag(flag) => *flag(settings) = !matches!(text, "0" | "no" | "false"),
-            Seconds(field) => *field(settings) = seconds(text)?,
+            // On the command line it has no value.
+            Flag(field) => *field(settings) = text.is_empty() || flag(text)?,
+            Time(field) => *field(settings) = time(text)?,
+            Bytes(field) => *field(settings) = bytes(text)?,
             Path(field) => *field(settings) = Some(path(text)?),
             Number(_, field) => *field(settings) = number(text)?,
             Value(_, set) => return set(settings, text),
@@ -81,22 +85,22 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::new("interface", "join the groups on it, a name or an address [the route's]",
         Value("IF", |it, text| interface(text).map(|value| it.interface = Some(value)))),
     Opt::new("bind-retry", "try again for so long to bind what is taken or not there yet [0]",
-        Seconds(|it| &mut it.bind_retry)),
+        Time(|it| &mut it.bind_retry)),
     Opt::new("freebind", "bind to addresses that the machine gets later (IP_FREEBIND)", Flag(|it| &mut it.freebind)),
     Opt::new("workers", "worker threads, 1 to 64 [4]", Number("N", |it| &mut it.limits.workers)),
     Opt::new("connections", "open connections, 1 to 16384 [128]", Number("N", |it| &mut it.limits.connections)),
     Opt::new("queue", "accepted connections that may wait for a worker, 1 to 1024 [64]",
         Number("N", |it| &mut it.limits.queue)),
     Opt::new("buffer", "each connection's input and output buffer, 64 to 1048576 [4096]",
-        Number("BYTES", |it| &mut it.limits.buffer)),
+        Bytes(|it| &mut it.limits.buffer)),
     Opt::new("grace", "time clients have to leave after the shutdown notice, 0 to 86400 [5]",
-        Seconds(|it| &mut it.limits.grace)),
+        Time(|it| &mut it.limits.grace)),
     Opt::new("idle-timeout", "silence allowed between requests, up to 86400 [30]",
-        Seconds(|it| &mut it.limits.idle_timeout)),
+        Time(|it| &mut it.limits.idle_timeout)),
     Opt::new("request-timeout", "time from a request's first byte to its last [10]",
-        Seconds(|it| &mut it.limits.request_timeout)),
+        Time(|it| &mut it.limits.request_timeout)),
     Opt::new("write-timeout", "time a client may leave a reply unread [10]",
-        Seconds(|it| &mut it.limits.write_timeout)),
+        Time(|it| &mut it.limits.write_timeout)),
     Opt::new("when-full", "a new client when all connections are taken: wait, shed or reject [wait]",
         Value("POLICY", |it, text| when_full(text).map(|value| it.limits.when_full = value))),
     Opt::new("per-client", "open connections of one address (IPv6: /64), 0 for no limit [0]",
@@ -104,7 +108,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::new("kv-entries", "entries that the kv store holds, 1 to 1048576 [1024]",
         Number("N", |it| &mut it.kv_entries)),
     Opt::new("kv-bytes", "keys and values that the kv store holds, 64 to 67108864 [65536]",
-        Number("BYTES", |it| &mut it.kv_bytes)),
+        Bytes(|it| &mut it.kv_bytes)),
     Opt::new("control", "answer `lastorders control` on a Unix socket", Path(|it| &mut it.control)),
     Opt::new("fork", "serve each connection in a process of its own, in place of workers", Flag(|it| &mut it.fork)),
     Opt::new("max-children", "processes that --fork may have at once, 1 to 1024 [50]",
