@@ -6,8 +6,6 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::connection::{CloseReason, Wait};
-
 /// A number that only grows. Relaxed throughout: a counter orders no other memory.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -83,7 +81,8 @@ macro_rules! counters {
         ///
         /// `accepted` is the sum of `open` and of every way in which a connection ends: `left`, `finished`,
         /// `timed_out_idle`, `timed_out_request`, `timed_out_write`, `resets`, `pipes`, `errors`, `too_long`,
-        /// `panics`, `shed`, `drained`, `forced` and `killed`.
+        /// `panics`, `shed`, `drained`, `forced` and `killed`. A connection that ends while the counters are read may be
+        /// counted both as open and as ended.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
@@ -189,29 +188,6 @@ counters! {
     accept_failed,
 }
 
-impl Counters {
-    /// Counts the end of a connection.
-    pub(crate) fn closed(&self, reason: &CloseReason) {
-        let counter = match reason {
-            CloseReason::Left => &self.left,
-            CloseReason::Finished => &self.finished,
-            CloseReason::TimedOut(Wait::Idle) => &self.timed_out_idle,
-            CloseReason::TimedOut(Wait::Request) => &self.timed_out_request,
-            CloseReason::TimedOut(Wait::Write) => &self.timed_out_write,
-            CloseReason::Reset => &self.resets,
-            CloseReason::BrokenPipe => &self.pipes,
-            CloseReason::Error(_) => &self.errors,
-            CloseReason::TooLong => &self.too_long,
-            CloseReason::Panicked => &self.panics,
-            CloseReason::Shed => &self.shed,
-            CloseReason::Shutdown => &self.drained,
-            CloseReason::Forced => &self.forced,
-            CloseReason::Killed(_) => &self.killed,
-        };
-        counter.add(1);
-    }
-}
-
 impl fmt::Display for Stats {
     /// One line of `name=value` pairs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -231,7 +207,7 @@ mod tests {
     fn a_snapshot_is_one_line_of_pairs() {
         let counters = Counters::default();
         counters.accepted.add(3);
-        counters.closed(&CloseReason::TimedOut(Wait::Write));
+        counters.timed_out_write.add(1);
         let line = counters.snapshot().to_string();
         assert!(line.contains("accepted=3 ") && line.contains(" timed_out_write=1 "), "{line}");
         assert!(!line.contains('\n'));

@@ -5,6 +5,8 @@
 
 use std::io;
 
+use crate::stats::{Counter, Counters};
+
 /// What a service wants done with a connection after a call.
 ///
 /// The two variants are all that there are, so that a service that wraps another can match on them.
@@ -59,6 +61,28 @@ pub enum CloseReason {
     /// This signal ended the process that served the connection (forking server). The session died with that
     /// process, so only the log and the counters of the parent process get this reason.
     Killed(i32),
+}
+
+impl CloseReason {
+    /// The counter of the connections that ended so.
+    pub(crate) fn counter<'a>(&self, counters: &'a Counters) -> &'a Counter {
+        match self {
+            CloseReason::Left => &counters.left,
+            CloseReason::Finished => &counters.finished,
+            CloseReason::TimedOut(Wait::Idle) => &counters.timed_out_idle,
+            CloseReason::TimedOut(Wait::Request) => &counters.timed_out_request,
+            CloseReason::TimedOut(Wait::Write) => &counters.timed_out_write,
+            CloseReason::Reset => &counters.resets,
+            CloseReason::BrokenPipe => &counters.pipes,
+            CloseReason::Error(_) => &counters.errors,
+            CloseReason::TooLong => &counters.too_long,
+            CloseReason::Panicked => &counters.panics,
+            CloseReason::Shed => &counters.shed,
+            CloseReason::Shutdown => &counters.drained,
+            CloseReason::Forced => &counters.forced,
+            CloseReason::Killed(_) => &counters.killed,
+        }
+    }
 }
 
 impl From<io::Error> for CloseReason {

@@ -106,7 +106,7 @@ impl Services {
 
     /// Logs and counts the end of a connection.
     pub(crate) fn record_close(&self, peer: SocketAddr, reason: &CloseReason) {
-        self.context.counters.closed(reason);
+        reason.counter(&self.context.counters).add(1);
         self.close_log.log(peer, reason);
     }
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::ownership::{Idle, Occupant};
-use crate::connection::{CloseReason, Connection};
+use crate::connection::Connection;
 use crate::datagram::UdpEndpoint;
 use crate::sys::Tick;
 
@@ -51,7 +51,7 @@ impl Occupant for Endpoint {
 
     fn abandon(&mut self) {
         if let Endpoint::Tcp(connection) = self {
-            connection.context().counters.closed(&CloseReason::Panicked);
+            connection.context().counters.panics.add(1);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::accept::Accepting;
+use super::accepting::Accepting;
 use super::budget::{Budget, Sockets};
 use super::builder::Builder;
 use super::retry::Retry;

@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal};
 
-use super::accept::Accepting;
+use super::accepting::Accepting;
 use super::hooks::Hooks;
 use super::stopping::Stopping;
 use crate::access::Backoff;

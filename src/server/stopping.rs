@@ -1,10 +1,7 @@
-//! The steps of a shutdown, as its phases ask for them: drain, count down, force the close, report.
+//! How far the server is on its way to its end, and what the log and the report say of it.
 
 use std::time::Duration;
 
-use super::accept::Accept;
-use super::server::Server;
-use crate::config::{ACCEPTS, BACKLOG};
 use crate::error::Error;
 use crate::log::{Text, info};
 use crate::shutdown::{Action, Phase, Shutdown, ShutdownReport, Trigger};
@@ -15,9 +12,9 @@ use crate::sys::{Span, Tick};
 pub(super) struct Stopping {
     pub(super) shutdown: Shutdown,
     /// The next second of the grace time to be logged.
-    countdown: Option<Tick>,
+    pub(super) countdown: Option<Tick>,
     /// The counters at the beginning of the shutdown.
-    before: Stats,
+    pub(super) before: Stats,
     /// The error that began the shutdown, if a listener broke.
     pub(super) failure: Option<Error>,
 }
@@ -69,44 +66,6 @@ impl Stopping {
             closed: stats.forced + stats.open,
             abandoned,
             took,
-        }
-    }
-}
-
-impl Server {
-    pub(super) fn apply(&mut self, action: Option<Action>) {
-        match action {
-            Some(Action::Drain) => self.drain(),
-            Some(Action::ForceClose) => {
-                info!("Server is shutting down...");
-                self.stopping.countdown = None;
-                self.serving.force_close();
-            }
-            Some(Action::Finish) => self.serving.close_remaining(),
-            None => {}
-        }
-    }
-
-    fn drain(&mut self) {
-        self.hooks.run_drain_hooks();
-        let grace = self.stopping.shutdown.grace();
-        if let Some((trigger, _)) = self.stopping.shutdown.started {
-            info!("{} {}, closing server in {}...", Text(&trigger), trigger.event(), Text(&Span(grace)));
-        }
-        self.stopping.before = self.stats();
-        let second = Duration::from_secs(1);
-        self.stopping.countdown = (grace > second).then(|| self.now().after(second));
-        // The kernel has connected the clients in the backlog already. They get their answers and the notice, not a
-        // reset.
-        self.revisit_deferred();
-        self.empty_backlog();
-        self.serving.start_draining();
-        self.empty_backlog();
-    }
-
-    fn empty_backlog(&mut self) {
-        for index in 0..self.accepting.listeners.len() {
-            (0..BACKLOG as usize / ACCEPTS).any(|_| self.accept_batch(index) == Accept::NoMore);
         }
     }
 }
