@@ -54,7 +54,7 @@ soak: ## a million connections and ten million requests on the release build: me
 bench: bench-build ## measure against tokio, epoll and others, and write docs/benchmarks.md (ten minutes)
 	benches/target/release/bench
 
-bench-quick: bench-build ## the same with less patience and less certainty, in two minutes; writes nothing
+bench-quick: bench-build ## the same in less time and with less certainty, in two minutes; writes nothing
 	benches/target/release/bench --quick
 
 micro: ## measure the parts by themselves with criterion: queue, lead, parking, framing, kv

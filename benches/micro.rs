@@ -1,4 +1,4 @@
-//! The parts by themselves, for whoever changes one: `make micro`.
+//! The parts by themselves, to measure a change of one: `make micro`.
 //!
 //! A hand-over to a sleeping worker is mostly the kernel's; the others are a few instructions each, and what
 //! matters is that they stay so. The parts are private to the crate: `--cfg lastorders_bench` opens them.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Boots a read-only root file system with the daemon in QEMU, for each ARM target or for those named, and tests it
-# there from outside: BusyBox init starts it, it serves, and its clients are told when it is stopped.
+# there from outside: BusyBox init starts it, it serves, and its clients get the notice when it is stopped.
 #
 # What it downloads and makes is under target/board; board/qemu has the image and the test.
 set -euo pipefail

@@ -95,7 +95,7 @@ impl Counted {
     }
 }
 
-/// All ask, then all hear.
+/// All ask, then all read their answers.
 fn wave(clients: &[TcpStream], request: &[u8], reply: &[u8]) -> io::Result<()> {
     for mut client in clients {
         client.write_all(request)?;

@@ -68,7 +68,7 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-/// Measures groups of rivals. `say` is told what is done, for whoever waits.
+/// Measures groups of rivals. `say` gets a line about what is done.
 pub fn run(groups: &mut [Vec<Cell>], effort: Effort, mut say: impl FnMut(usize, usize)) {
     for round in 0..effort.rounds {
         for (number, group) in groups.iter_mut().enumerate() {

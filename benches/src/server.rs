@@ -136,7 +136,7 @@ impl Program {
     }
 }
 
-/// How large a server is made, as far as it can be told.
+/// How large a server is made, as far as it can be set.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     pub workers: usize,
@@ -233,7 +233,7 @@ impl Drop for Server {
     }
 }
 
-/// A port that nobody has: the kernel does not give the same one out again soon.
+/// A port that is free: the kernel does not give the same one out again soon.
 pub(crate) fn free_port(service: Service) -> io::Result<u16> {
     let any = (Ipv4Addr::LOCALHOST, 0);
     Ok(match service {

@@ -74,7 +74,7 @@ class Guest:
     def _read(self):
         while chunk := self.process.stdout.read1(4096):
             with self.news:
-                # The shell asks where its cursor is; nobody answers that.
+                # The shell asks where its cursor is; there is no terminal to answer.
                 self.text = (self.text + chunk.decode("utf-8", "replace")).replace("\r", "").replace("\x1b[6n", "")
                 self.news.notify()
         with self.news:

@@ -1,6 +1,6 @@
 """The daemon on a booted board, from outside: python3 board/qemu/test.py ARCHITECTURE, after image.sh.
 
-The board starts it, it serves over the network, and whoever is connected is told when the init script or the
+The board starts it, it serves over the network, and its clients get the notice when the init script or the
 switch stops it. Each step prints what it saw; the first that fails ends the test, with status 1.
 """
 

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::sys::Event;
 
-/// Whose share a connection counts against: an IPv4 address, or the first 64 bits of one of IPv6, of which any
-/// customer and any host may use all addresses that begin so (RFC 6177; RFC 8981).
+/// The address that a connection counts against: one of IPv4, or the first 64 bits of one of IPv6, because a customer
+/// or a host may use all addresses that begin so (RFC 6177; RFC 8981).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Origin {
     V4(Ipv4Addr),
@@ -69,7 +69,7 @@ impl Shares {
     pub(crate) const SIZE: u64 = 32;
 
     pub(crate) fn new(limit: usize, connections: usize, wake: Arc<Event>) -> Shares {
-        // One more: where an idle connection makes room for a new client, the client takes its share first.
+        // One entry more: where an idle connection makes room for a new client, the client takes its share first.
         let state = State { table: Table::new(connections + 1), is_awaited: false };
         Shares { limit, wake, state: Mutex::new(state) }
     }

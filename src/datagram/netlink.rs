@@ -2,7 +2,7 @@
 //! (rtnetlink(7)).
 //!
 //! Nothing here reads what has changed: the caller looks at the interfaces afterwards. So a message that is cut
-//! short, or that the kernel drops because too many came at once, tells as much as a whole one.
+//! short, or that the kernel drops because too many came at once, says as much as a whole one.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 

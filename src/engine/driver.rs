@@ -460,8 +460,8 @@ impl Driver {
                 }
             }
         }
-        // Receiving takes a pending error away. One that stays is not tried again until something arrives: the workers
-        // must not spin on it.
+        // Receiving takes a pending error away. An error that stays is not tried again until something arrives: the
+        // workers must not spin on it.
         if failed == DATAGRAMS { Next::Park(Interest::Input) } else { Next::Requeue }
     }
 

@@ -60,7 +60,7 @@ impl Children {
                 // ECHILD: there are none.
                 Err(_) => return None,
             };
-            // Others may be children of a program that this process was before, by execve(2).
+            // Any other child belongs to a program that this process ran before an execve(2).
             if let Some(index) = self.alive.iter().position(|child| child.pid == pid) {
                 return Some((self.alive.swap_remove(index), reason));
             }

@@ -1,5 +1,5 @@
 //! Log lines for what may happen thousands of times a second: the first of each burst, with a count of the rest.
-//! What else is done only so often per second is counted here too.
+//! It also counts other things that may be done only so often a second.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

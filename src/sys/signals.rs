@@ -136,10 +136,10 @@ mod tests {
         raise(Signal::SIGURG).unwrap();
         let (mut flood, mut kept) = (0, 0);
         loop {
-            let heard: Vec<Signal> = signals.read(&mut bytes).collect();
-            flood += heard.iter().filter(|signal| **signal == Signal::SIGWINCH).count();
-            kept += heard.iter().filter(|signal| **signal == Signal::SIGURG).count();
-            if heard.is_empty() {
+            let read: Vec<Signal> = signals.read(&mut bytes).collect();
+            flood += read.iter().filter(|signal| **signal == Signal::SIGWINCH).count();
+            kept += read.iter().filter(|signal| **signal == Signal::SIGURG).count();
+            if read.is_empty() {
                 break;
             }
         }

@@ -1,4 +1,4 @@
-//! The daemon in the background: what its starter is told, and its process id file.
+//! The daemon in the background: what it reports to its starter, and its process id file.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

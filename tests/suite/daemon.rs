@@ -204,7 +204,7 @@ fn sigusr1_logs_the_counters() {
     });
 }
 
-/// The client sends, logs the echo, and leaves with exit code 0 when it is told SHUTDOWN.
+/// The client sends, logs the echo, and leaves with exit code 0 at the notice SHUTDOWN.
 #[test]
 fn the_client_leaves_at_the_notice() {
     guard(|| {

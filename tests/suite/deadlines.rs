@@ -75,7 +75,7 @@ fn a_request_that_is_not_whole_in_time_is_closed_by_a_worker_that_was_busy() {
 }
 
 /// Sends half a request, and `more` of it while the only worker is busy, until its time is over. Returns what the
-/// client hears then, and how many requests were timed out.
+/// client receives then, and how many requests were timed out.
 fn half_a_request_and(more: &str) -> (String, u64) {
     let (running, is_blocked, go_on) = blocking(limits(2_500, 1_200, 10_000));
     let (mut silent, mut busy, mut client) = (running.client(), running.client(), running.client());

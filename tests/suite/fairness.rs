@@ -1,4 +1,4 @@
-//! Nobody is starved: silent clients cost nothing, floods take turns, connect storms do not hide the parked.
+//! No client is starved: silent clients cost nothing, floods take turns, connect storms do not hide the parked.
 
 use std::net::TcpStream;
 use std::sync::Arc;

@@ -116,7 +116,7 @@ fn the_limit_holds() {
         let mut next = daemon.client();
         next.send("hello world");
         clients.iter_mut().for_each(|client| client.echo(b"still here"));
-        // Heard after the listener could have been: the accept loop looks at signals and clients in one poll.
+        // By then the listener could have been seen: the accept loop looks at signals and clients in one poll.
         assert_eq!((stat(&mut daemon, "open"), stat(&mut daemon, "accepted")), (2, 2));
         assert_eq!(children(&daemon).len(), 2);
         let [first, _second] = clients;
@@ -126,7 +126,7 @@ fn the_limit_holds() {
     });
 }
 
-/// `--when-full reject`: with all processes taken a client is told so.
+/// `--when-full reject`: with all processes taken a client gets BUSY.
 #[test]
 fn a_full_house_may_reject() {
     guard(|| {

@@ -1,4 +1,4 @@
-//! The end of a forking server: each child is told once, and none outlives its parent.
+//! The end of a forking server: each client gets one notice, and no child outlives its parent.
 
 use std::collections::HashSet;
 use std::os::unix::process::CommandExt;
@@ -122,7 +122,7 @@ fn further_signals_end_the_grace() {
     });
 }
 
-/// A client that connects during the grace is told and closed, and so is one beyond the limit.
+/// A client that connects during the grace gets the notice and is closed, and so does one beyond the limit.
 #[test]
 fn a_late_client_gets_the_notice() {
     guard(|| {

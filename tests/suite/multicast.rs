@@ -232,7 +232,7 @@ fn a_group_is_joined_when_the_route_comes() {
     });
 }
 
-/// The interface is taken away and another one of its name put there at once, before anybody has looked: the
+/// The interface is taken away and another one of its name put there at once, before the daemon has looked: the
 /// group is joined on the new one.
 #[test]
 fn a_group_follows_an_interface_that_is_swapped() {

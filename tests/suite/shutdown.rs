@@ -249,7 +249,7 @@ fn a_late_client_gets_the_notice() {
         let mut first = Client::greeted(running.address);
         running.handle.shutdown();
         first.expect("SHUTDOWN");
-        // The second one gets a slot, the third finds none left and is told all the same.
+        // The second one gets a slot, the third finds none left and gets the notice all the same.
         let mut late = [running.client(), running.client()];
         for client in &mut late {
             client.send("hello world");
@@ -343,7 +343,7 @@ fn a_service_may_keep_its_clients_through_the_grace() {
     });
 }
 
-/// Clients that wait in the kernel's backlog when the shutdown begins are told, not reset.
+/// Clients that wait in the kernel's backlog when the shutdown begins get the notice, not a reset.
 #[test]
 fn clients_in_the_backlog_get_the_notice_too() {
     guard(|| {

@@ -1,4 +1,4 @@
-//! Signals in any number and at any moment: nothing is lost, nothing is taken for more than it is, and whoever
+//! Signals in any number and at any moment: nothing is lost, nothing is taken for more than it is, and a program that
 //! asks the server to stop does so from its first instruction to its last.
 
 use std::os::unix::process::ExitStatusExt;

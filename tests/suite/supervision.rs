@@ -1,4 +1,4 @@
-//! What a supervisor of the daemon hears: readiness, the begin of the shutdown, and beats.
+//! What a supervisor of the daemon gets: readiness, the beginning of the shutdown, and pings of the watchdog.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -65,7 +65,7 @@ fn address(daemon: &mut Daemon) -> SocketAddr {
     line.split("Server started on ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
 }
 
-/// READY when clients are served, then beats, then STOPPING before the clients are told; in that order.
+/// READY when clients are served, then pings, then STOPPING before the first notice; in that order.
 #[test]
 fn the_supervisor_gets_ready_watchdog_and_stopping() {
     guard(|| {

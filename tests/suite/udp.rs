@@ -131,7 +131,7 @@ fn many_senders_get_their_own_replies() {
 }
 
 /// Datagrams that arrived before the workers started, far more than one turn takes, are all answered, in order
-/// and without a further one to wake anybody.
+/// and without a further one to wake a worker.
 #[test]
 fn what_waits_in_the_socket_is_answered_in_turns() {
     guard(|| {
@@ -295,7 +295,7 @@ fn datagrams_are_answered_until_the_end_of_the_grace() {
 }
 
 /// The shutdown begins while a datagram socket waits in the ready queue, behind one whose service holds the only
-/// worker: the client that waits there too is told, and the datagram is answered once the worker is free.
+/// worker: the client that waits there too gets the notice, and the datagram is answered once the worker is free.
 #[test]
 fn a_queued_socket_keeps_its_datagrams_when_the_shutdown_begins() {
     guard(|| {

@@ -39,7 +39,7 @@ impl Service for Stuck {
     }
 }
 
-/// A running server of that service, with its pings, and what tells and ends the calls.
+/// A running server of that service, with its pings, and what reports and ends the calls.
 struct Scene {
     server: Running,
     pings: Receiver<()>,
@@ -141,7 +141,7 @@ fn an_unwatched_parked_client_silences_the_watchdog() {
 }
 
 /// A stream handler whose client is silent holds its worker up to a timeout. Another client waits meanwhile, but the
-/// server is not stuck: else anybody could have it killed by a watchdog.
+/// server is not stuck: else any client could have it killed by a watchdog.
 #[test]
 fn a_silent_client_of_a_stream_handler_does_not_silence_the_watchdog() {
     guard(|| {

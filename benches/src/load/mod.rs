@@ -3,7 +3,7 @@
 //! All clients of a load live in one thread with one epoll instance, so that the generator costs as little of the
 //! machine as can be. In [`steady`] a client asks again as soon as it is answered; in [`churn`] it first connects
 //! anew; [`datagrams`] is the same over UDP. [`bystanders`] keep silent, trickle, or never read. A [`Script`] is what
-//! a client says and what it must hear.
+//! a client sends and what it must receive.
 
 mod bystanders;
 mod churn;

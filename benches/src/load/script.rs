@@ -1,4 +1,4 @@
-//! What a client says and what it must hear, byte for byte.
+//! What a client sends and what it must receive, byte for byte.
 
 use std::sync::Arc;
 

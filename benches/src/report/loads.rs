@@ -52,7 +52,7 @@ pub fn table(cases: &[Case], groups: &[Vec<Cell>]) -> String {
     table.print()
 }
 
-/// Where nobody was served there is no latency.
+/// Where no client was served there is no latency.
 fn latency(micros: f64) -> String {
     if micros == 0.0 { "-".into() } else { figure(micros) }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 
-/// A connection that tells how it was left.
+/// A connection that records how it ended.
 #[derive(Debug, Default)]
 struct Client {
     abandoned: Option<std::sync::Arc<std::sync::atomic::AtomicUsize>>,

@@ -73,7 +73,7 @@ fn a_client_lost_in_accept_does_not_delay_the_next() {
     });
 }
 
-/// A listener that is broken for good ends the server: the clients are told, and the exit code is 1.
+/// A listener that is broken for good ends the server: the clients get the notice, and the exit code is 1.
 #[test]
 fn a_broken_listener_ends_the_server_with_notice() {
     guard(|| {

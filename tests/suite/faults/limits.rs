@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::{Client, Daemon, command, guard, wait_until};
 use crate::vitals::{Figures, Patient, descriptors, native, resident, spent, threads};
 
-/// RLIMIT_NOFILE is lowered under a running server: who is in stays served, who comes is told BUSY or waits, nothing
+/// RLIMIT_NOFILE is lowered under a running server: connected clients stay served, new ones get BUSY or wait, nothing
 /// spins, and when descriptors are there again every client gets in.
 #[test]
 fn descriptors_run_out_and_come_back() {

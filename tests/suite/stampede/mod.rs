@@ -121,8 +121,8 @@ fn open_house(args: &[&str]) -> (Patient, Services) {
 }
 
 /// Twelve threads of clients for ten seconds, with signals to the server and to some of its clients. Every client
-/// gets what it should; then the server is as it was before. In a second stampede it is told to stop: who is there
-/// and listens is told, and it ends in time.
+/// gets what it should; then the server is as it was before. In a second stampede it is asked to stop: each client
+/// that reads gets the notice, and the server ends in time.
 #[test]
 fn a_stampede_leaves_no_trace() {
     let length = Duration::from_secs(number("STAMPEDE_SECONDS").unwrap_or(10));
