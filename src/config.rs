@@ -77,6 +77,8 @@ pub(crate) const QUEUE_FULL_TIMEOUT: Duration = Duration::from_millis(100);
 /// Log lines per second for clients that ended badly in one and the same way: enough to see which, too few to fill
 /// a flash chip.
 pub(crate) const CLOSE_LINES: u32 = 10;
+/// Bytes of a client's that a log line at debug level shows.
+pub(crate) const RECV_SHOWN: usize = 64;
 /// Clients that may wait at once for an earlier connection of their address to end; each address has a quarter of
 /// these places.
 pub(crate) const DEFERRED: usize = 16;

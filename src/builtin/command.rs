@@ -15,7 +15,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("POEM", HAIKU),
 ];
 
-const HAIKU: &str = "A haiku on \"Error 404\"\r\n  You step in the stream,\r\n  \
+const HAIKU: &str = "A haiku on \"Error 404\"\r\n\r\n  You step in the stream,\r\n  \
                      But the water has moved on.\r\n  This file is not here.\r\n";
 
 /// The start of the answer to a line that is no command; the line follows.
@@ -103,7 +103,7 @@ mod tests {
     fn each_command_has_its_answer_in_any_case() {
         assert_eq!(answer("SONG"), "Old McDonald had a farm, E-I-E-I-O!\r\n");
         assert_eq!(answer("quote\r"), "And now for something completely different...\r\n");
-        let haiku = "A haiku on \"Error 404\"\r\n  You step in the stream,\r\n  \
+        let haiku = "A haiku on \"Error 404\"\r\n\r\n  You step in the stream,\r\n  \
                      But the water has moved on.\r\n  This file is not here.\r\n";
         assert_eq!((answer("Haiku").as_str(), answer("pOEm\r\r").as_str()), (haiku, haiku));
     }

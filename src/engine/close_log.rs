@@ -53,7 +53,7 @@ impl CloseLog {
 
     fn log_cause(&self, cause: &RateLimit, peer: SocketAddr, line: &'static str) {
         if let Some(count) = cause.event() {
-            info!("Client {} {}{}", Text(&peer), line, Text(&LeftOut(count)));
+            warn!("Client {} {}{}", Text(&peer), line, Text(&LeftOut(count)));
         }
     }
 }

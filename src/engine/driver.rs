@@ -17,10 +17,10 @@ use std::time::Duration;
 use super::blocks::{Blocks, SparePair, block_pairs};
 use super::close_log::CloseLog;
 use super::endpoint::Endpoint;
-use crate::config::{DATAGRAMS, LINGER, NOTICE_GAP, TURN};
+use crate::config::{DATAGRAMS, LINGER, NOTICE_GAP, RECV_SHOWN, TURN};
 use crate::connection::{CloseReason, Connection, Context, Flow, Interest, Notice, Received, Stage, Wait};
 use crate::datagram::{Answer, Datagram, UdpEndpoint};
-use crate::log::{Text, error, warn};
+use crate::log::{Text, debug, error, warn};
 use crate::service::ErasedService;
 use crate::sys::RateLimit;
 
@@ -293,6 +293,9 @@ impl Driver {
             false if connection.readable => connection.receive()?,
             false => Received::Nothing,
         };
+        if received == Received::Bytes {
+            debug!("{} recv: {}", Text(&connection.peer()), Text(&PythonBytes(connection.input().bytes())));
+        }
         // Everything before the end of input was served.
         if received == Received::End && connection.input().is_empty() {
             return Err(if connection.notice == Notice::Given { CloseReason::Shutdown } else { CloseReason::Left });
@@ -493,6 +496,30 @@ impl Driver {
             }
         }
         Ok(Received::Bytes)
+    }
+}
+
+/// The first of some bytes, as Python shows bytes.
+struct PythonBytes<'a>(&'a [u8]);
+
+impl fmt::Display for PythonBytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.0[..self.0.len().min(RECV_SHOWN)];
+        // Python takes double quotes where that saves escapes.
+        let quote = if shown.contains(&b'\'') && !shown.contains(&b'"') { '"' } else { '\'' };
+        write!(f, "b{quote}")?;
+        for byte in shown {
+            match byte {
+                b'\t' => f.write_str("\\t")?,
+                b'\n' => f.write_str("\\n")?,
+                b'\r' => f.write_str("\\r")?,
+                b'\\' => f.write_str("\\\\")?,
+                b'\'' if quote == '\'' => f.write_str("\\'")?,
+                b' '..=b'~' => write!(f, "{}", char::from(*byte))?,
+                _ => write!(f, "\\x{byte:02x}")?,
+            }
+        }
+        write!(f, "{quote}")
     }
 }
 

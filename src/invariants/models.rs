@@ -63,9 +63,11 @@ pub(super) fn command(bytes: &[u8], buffer: usize) -> Vec<u8> {
     match line.to_ascii_uppercase().as_slice() {
         b"SONG" => b"Old McDonald had a farm, E-I-E-I-O!\r\n".to_vec(),
         b"QUOTE" => b"And now for something completely different...\r\n".to_vec(),
-        b"HAIKU" | b"POEM" => b"A haiku on \"Error 404\"\r\n  You step in the stream,\r\n  But the water has moved \
+        b"HAIKU" | b"POEM" => {
+            b"A haiku on \"Error 404\"\r\n\r\n  You step in the stream,\r\n  But the water has moved \
             on.\r\n  This file is not here.\r\n"
-            .to_vec(),
+                .to_vec()
+        }
         _ => [b"Unknown command:", line.as_slice()].concat(),
     }
 }

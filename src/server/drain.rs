@@ -5,9 +5,8 @@ use std::time::Duration;
 use super::accepting::Accept;
 use super::server::Server;
 use crate::config::{ACCEPTS, BACKLOG};
-use crate::log::{Text, info};
+use crate::log::info;
 use crate::shutdown::Action;
-use crate::sys::Span;
 
 impl Server {
     pub(super) fn apply(&mut self, action: Option<Action>) {
@@ -26,9 +25,7 @@ impl Server {
     fn drain(&mut self) {
         self.hooks.run_drain_hooks();
         let grace = self.stopping.shutdown.grace();
-        if let Some((trigger, _)) = self.stopping.shutdown.started {
-            info!("{} {}, closing server in {}...", Text(&trigger), trigger.event(), Text(&Span(grace)));
-        }
+        self.stopping.log_grace(grace);
         self.stopping.before = self.stats();
         let second = Duration::from_secs(1);
         self.stopping.countdown = (grace > second).then(|| self.now().after(second));
@@ -36,6 +33,7 @@ impl Server {
         // reset.
         self.revisit_deferred();
         self.empty_backlog();
+        info!("Server interrupted, notifying all clients...");
         self.serving.start_draining();
         self.empty_backlog();
     }

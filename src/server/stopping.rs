@@ -47,7 +47,14 @@ impl Stopping {
             let left = Duration::from_secs((ends.until(now) + Duration::from_millis(500)).as_secs());
             let next = tick.after(Duration::from_secs(1));
             self.countdown = next.is_before(ends).then_some(next);
-            info!("Closing server in {}...", Text(&Span(left)));
+            self.log_grace(left);
+        }
+    }
+
+    /// Logs what has started the shutdown, and how much of the grace time is left.
+    pub(super) fn log_grace(&self, left: Duration) {
+        if let Some((trigger, _)) = self.shutdown.started {
+            info!("{} {}, closing server in {}...", Text(&trigger), trigger.event(), Text(&Span(left)));
         }
     }
 

@@ -6,7 +6,7 @@ use lastorders::{Limits, Server, Service};
 use crate::support::{Client, Daemon, Running, guard};
 
 const HAIKU: &[u8] =
-    b"A haiku on \"Error 404\"\r\n  You step in the stream,\r\n  But the water has moved on.\r\n  This file is not here.\r\n";
+    b"A haiku on \"Error 404\"\r\n\r\n  You step in the stream,\r\n  But the water has moved on.\r\n  This file is not here.\r\n";
 
 fn with_buffer(service: impl Service, buffer: usize) -> Running {
     Running::start(Server::builder(service).limits(Limits { buffer, ..Limits::default() }))

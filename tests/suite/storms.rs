@@ -26,7 +26,8 @@ fn a_storm_of_signals_is_no_reason_to_stop() {
         daemon.wait_for("SIGTERM received, closing server in 50 seconds...");
         client.expect(b"SHUTDOWN");
         // The signals that came before are over, and none of them cut the grace short.
-        daemon.wait_for("Closing server in 49 seconds...");
+        daemon.wait_for("Server interrupted, notifying all clients...");
+        daemon.wait_for("SIGTERM received, closing server in 49 seconds...");
         drop(client);
         daemon.wait_ok();
         daemon.expect_last("SIGTERM: 1 notified, 1 left, 0 closed");

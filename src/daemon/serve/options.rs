@@ -120,7 +120,7 @@ mod tests {
             (&["--workers", "many"][..], &["--workers \"many\"", "whole number"][..]),
             (&["--wrokers", "2"], &["unknown option --wrokers"]),
             (&["--tcp", "ehco=127.0.0.1:1"], &["ehco", "choose echo, upper-lines"]),
-            (&["--tcp", "echo=localhost"], &["localhost", "127.0.0.1:9999"]),
+            (&["--tcp", "echo=example.org:1"], &["example.org", "127.0.0.1:9999"]),
             (&["--tcp", "echo"], &["SERVICE=ADDRESS"]),
             (&["--udp", "echo=127.0.0.1:1"], &["echo", "choose time"]),
             (&["--multicast", "10.0.0.1:1"], &["10.0.0.1", "not a multicast address", "239.1.1.1:5007"]),

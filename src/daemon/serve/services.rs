@@ -84,7 +84,8 @@ impl Services {
         let form = || format!("expected SERVICE=ADDRESS, as in {}", self.example(protocol));
         let (name, address) = text.split_once('=').ok_or_else(form)?;
         let name = self.find(protocol, name).ok_or_else(|| self.unknown(protocol, name))?;
-        let address = address.parse().map_err(|_| format!("{address:?} is not an address with a port; {}", form()))?;
+        let known = socket_address(address);
+        let address = known.ok_or_else(|| format!("{address:?} is not an address with a port; {}", form()))?;
         Ok(Socket::Service { protocol, name, address })
     }
 
@@ -113,6 +114,19 @@ impl Services {
     }
 }
 
+/// Reads an address with a port. Besides numbers there are `localhost`, and `*` or nothing for every IPv4 address: any
+/// other name would have to be looked up, which blocks the start.
+fn socket_address(text: &str) -> Option<SocketAddr> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host {
+        "localhost" => Ipv4Addr::LOCALHOST,
+        "" | "*" => Ipv4Addr::UNSPECIFIED,
+        _ => return text.parse().ok(),
+    };
+    // As in an address, a port has digits only.
+    format!("{host}:{port}").parse().ok()
+}
+
 fn default_address(protocol: Protocol) -> SocketAddr {
     let port = if protocol == Protocol::Tcp { 9999 } else { 5006 };
     (Ipv4Addr::LOCALHOST, port).into()
@@ -121,6 +135,22 @@ fn default_address(protocol: Protocol) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_a_number_or_one_of_three_names() {
+        for (text, address) in [
+            ("127.0.0.1:7", "127.0.0.1:7"),
+            ("[::1]:7", "[::1]:7"),
+            ("localhost:7", "127.0.0.1:7"),
+            (":7", "0.0.0.0:7"),
+            ("*:7", "0.0.0.0:7"),
+        ] {
+            assert_eq!(socket_address(text), address.parse().ok(), "{text}");
+        }
+        for text in ["", ":", "7", "localhost", "localhost:", "localhost:+7", "*:65536", "example.org:7", "::1:7"] {
+            assert_eq!(socket_address(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn the_first_tcp_service_is_the_default() {

@@ -371,3 +371,18 @@ fn a_panic_closes_the_connection_and_the_driver_goes_on() {
     world.client.say(b"line\n");
     assert!(matches!(world.expect_close(Event::Ready), CloseReason::Panicked));
 }
+
+#[test]
+fn bytes_are_shown_as_python_shows_them() {
+    for (bytes, shown) in [
+        (&b"hello world"[..], "b'hello world'"),
+        (b"", "b''"),
+        (b"a\tb\r\n\\", "b'a\\tb\\r\\n\\\\'"),
+        (b"\x00\x1b\x7f\xff~ ", "b'\\x00\\x1b\\x7f\\xff~ '"),
+        (b"it's", "b\"it's\""),
+        (b"it's \"it\"", "b'it\\'s \"it\"'"),
+    ] {
+        assert_eq!(PythonBytes(bytes).to_string(), shown);
+    }
+    assert_eq!(PythonBytes(&[b'x'; 100]).to_string(), format!("b'{}'", "x".repeat(64)));
+}
