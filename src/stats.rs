@@ -80,9 +80,9 @@ macro_rules! counters {
         /// What a server has done and is doing, read at one moment.
         ///
         /// `accepted` is the sum of `open` and of every way in which a connection ends: `left`, `finished`,
-        /// `timed_out_idle`, `timed_out_request`, `timed_out_write`, `resets`, `pipes`, `errors`, `too_long`,
-        /// `panics`, `shed`, `drained`, `forced` and `killed`. A connection that ends while the counters are read may be
-        /// counted both as open and as ended.
+        /// `timed_out_idle`, `timed_out_request`, `timed_out_write`, `resets`, `pipes`, `errors`, `too_long`, `panics`,
+        /// `shed`, `drained`, `forced` and `killed`. A connection that ends while the counters are read may be counted
+        /// both as open and as ended.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {

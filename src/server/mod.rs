@@ -2,9 +2,9 @@
 //!
 //! Read [`builder`] first: it collects what is wanted. [`build`] checks it and has it bound by [`sockets`], [`retry`]
 //! waits for addresses, and [`budget`] works out what all of it costs. [`server`] is the accept loop: one poll(2) over
-//! signals, requests and listeners. [`accept`] admits new clients with what [`accepting`] holds, [`deferred`] keeps those whose address has its share
-//! for a moment, [`drain`] takes the steps of the shutdown that [`stopping`] keeps track of, and [`hooks`], [`actions`] and [`watchdog`] call the
-//! embedding program.
+//! signals, requests and listeners. [`accept`] admits new clients with what [`accepting`] holds, [`deferred`] keeps
+//! those whose address has its share for a moment, [`drain`] takes the steps of the shutdown that [`stopping`] keeps
+//! track of, and [`hooks`], [`actions`] and [`watchdog`] call the embedding program.
 
 mod accept;
 mod accepting;
