@@ -7,12 +7,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
 use crate::config::CLOSE_LINES;
 use crate::connection::CloseReason;
 use crate::log::{Text, info, warn};
-use crate::sys::RateLimit;
+use crate::sys::{RateLimit, SignalName};
 
 #[derive(Debug)]
 pub(super) struct CloseLog {
@@ -37,8 +35,8 @@ impl CloseLog {
             CloseReason::BrokenPipe => self.log_cause(&self.pipes, peer, "pipe broken"),
             CloseReason::Killed(number) => {
                 if let Some(count) = self.errors.event() {
-                    let name = Signal::try_from(*number).map_or("an unknown signal", Signal::as_str);
-                    warn!("Client {}: its process was ended by {}{}", Text(&peer), name, Text(&LeftOut(count)));
+                    let (signal, left_out) = (SignalName(*number), LeftOut(count));
+                    warn!("Client {}: its process was ended by {}{}", Text(&peer), Text(&signal), Text(&left_out));
                 }
             }
             CloseReason::Error(error) => {

@@ -10,9 +10,7 @@ mod status;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::access::{Backoff, Share};
@@ -20,7 +18,7 @@ use crate::connection::{Client, CloseReason};
 use crate::engine::{Driver, Refused, Services, Serving};
 use crate::error::Error;
 use crate::stats::StatsSource;
-use crate::sys::{Signals, threads};
+use crate::sys::{ChildEnd, Signals, reap_child, threads};
 
 /// The children that are alive, or have ended and are not reaped yet.
 pub(crate) struct Children {
@@ -51,17 +49,13 @@ impl Children {
     /// Reaps one child that has ended, if there is one.
     fn reap_one(&mut self) -> Option<(Child, CloseReason)> {
         loop {
-            let (pid, reason) = match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, status)) => (pid, status::decode(status)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, CloseReason::Killed(signal as i32)),
-                Ok(WaitStatus::StillAlive) => return None,
-                // A stop under ptrace(2), which is no end; or EINTR.
-                Ok(_) | Err(Errno::EINTR) => continue,
-                // ECHILD: there are none.
-                Err(_) => return None,
-            };
+            let (pid, end) = reap_child()?;
             // Any other child belongs to a program that this process ran before an execve(2).
             if let Some(index) = self.alive.iter().position(|child| child.pid == pid) {
+                let reason = match end {
+                    ChildEnd::Exited(status) => status::decode(status),
+                    ChildEnd::Killed(signal) => CloseReason::Killed(signal),
+                };
                 return Some((self.alive.swap_remove(index), reason));
             }
         }

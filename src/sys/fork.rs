@@ -14,6 +14,37 @@ use super::signals::Signals;
 /// The exit status of a child process that could not do what it was made for.
 const FAILED: u8 = 255;
 
+/// How a child process has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ChildEnd {
+    /// With this exit status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+/// Reaps one child process that has ended, if there is one (wait(2)).
+///
+/// nix's `waitpid` does not serve here: for a child that a real-time signal has ended it returns an error, though the
+/// kernel has reaped the child.
+pub(crate) fn reap_child() -> Option<(Pid, ChildEnd)> {
+    loop {
+        let mut status = 0;
+        // SAFETY: waitpid(2) writes one int.
+        let pid = unsafe { nix::libc::waitpid(-1, &raw mut status, nix::libc::WNOHANG) };
+        let end = match Errno::result(pid) {
+            Ok(0) => return None,
+            Ok(_) if nix::libc::WIFEXITED(status) => ChildEnd::Exited(nix::libc::WEXITSTATUS(status)),
+            Ok(_) if nix::libc::WIFSIGNALED(status) => ChildEnd::Killed(nix::libc::WTERMSIG(status)),
+            // A stop under ptrace(2), which is no end; or a signal interrupted the call.
+            Ok(_) | Err(Errno::EINTR) => continue,
+            // ECHILD: there are none.
+            Err(_) => return None,
+        };
+        return Some((Pid::from_raw(pid), end));
+    }
+}
+
 impl Signals {
     /// Starts a process that runs `child` and ends with the status that it returns. Returns its id.
     ///

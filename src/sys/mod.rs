@@ -22,7 +22,7 @@ pub(crate) use clock::{Clock, Tick};
 pub(crate) use event::Event;
 #[cfg(feature = "daemon")]
 pub(crate) use fork::fork;
-pub(crate) use fork::threads;
+pub(crate) use fork::{ChildEnd, reap_child, threads};
 pub(crate) use inherited::take_inherited;
 pub(crate) use rate_limit::RateLimit;
 pub(crate) use seconds::{Seconds, Span};

@@ -157,6 +157,23 @@ fn a_killed_child_costs_its_own_connection() {
     });
 }
 
+/// A child that a real-time signal ends is reaped as any other: its client is gone, and its place is free.
+#[test]
+fn a_child_that_a_real_time_signal_ends_is_reaped() {
+    guard(|| {
+        let mut daemon = forking(&["--max-children", "1"]);
+        let mut victim = Client::greeted(daemon.address());
+        let peer = victim.0.local_addr().unwrap();
+        let child = newest(&daemon, &HashSet::new());
+        let status = std::process::Command::new("sh").args(["-c", &format!("kill -34 {child}")]).status().unwrap();
+        assert!(status.success());
+        victim.expect_gone();
+        daemon.wait_for(&format!("Client {peer}: its process was ended by signal 34"));
+        Client::greeted(daemon.address());
+        assert_eq!(stat(&mut daemon, "killed"), 1);
+    });
+}
+
 /// A client that says nothing, and one that reads nothing, are closed by their processes in time.
 #[test]
 fn deadlines_hold_in_children() {
