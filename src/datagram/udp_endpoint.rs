@@ -8,10 +8,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSock
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use bytes::BytesMut;
+use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
+use nix::libc::in6_pktinfo;
+use nix::sys::socket::sockopt::{Ipv6RecvPacketInfo, Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, recvmsg, sendto, setsockopt, socket,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, recvmsg, sendto,
+    setsockopt, socket,
 };
 
 use crate::config::DATAGRAM;
@@ -24,10 +27,19 @@ pub(crate) struct UdpEndpoint {
     pub(crate) address: SocketAddr,
     /// The index of the datagram service that answers here.
     pub(crate) service: usize,
+    /// The group of a link, which the socket cannot be bound to.
+    link_group: Option<LinkGroup>,
     /// Where a datagram is received.
     packet: Box<[u8]>,
     /// The reply to the datagram at hand.
     reply: Output,
+}
+
+/// An IPv6 group of one node or link, and where the kernel writes what a datagram was sent to.
+#[derive(Debug)]
+struct LinkGroup {
+    address: Ipv6Addr,
+    control: Vec<u8>,
 }
 
 /// One datagram, and a place for the reply to it.
@@ -36,6 +48,8 @@ pub(crate) struct Packet<'a> {
     pub(crate) bytes: &'a [u8],
     /// False when the datagram was longer than [`DATAGRAM`].
     pub(crate) is_whole: bool,
+    /// False when the datagram was sent to another address than the endpoint's.
+    pub(crate) is_addressed: bool,
     pub(crate) from: SocketAddr,
     pub(crate) reply: &'a mut Output,
 }
@@ -56,20 +70,25 @@ impl UdpEndpoint {
         // Linux delivers to a socket only what is addressed to the address that it is bound to, so a socket bound to
         // the group receives nothing else. The kernel binds a group of one link only together with an interface, and
         // that binding is lost when the interface goes. For such a group the endpoint binds the unspecified address,
-        // and so receives everything that is sent to its UDP port.
+        // receives everything that is sent to its UDP port, and asks the kernel what each datagram was sent to.
         let address = if is_scoped(group) { SocketAddr::from((Ipv6Addr::UNSPECIFIED, group.port())) } else { group };
         let socket = unbound(address)?;
         setsockopt(&socket, ReuseAddr, &true)?;
         bind_to(&socket, address, tuning)?;
         let mut endpoint = UdpEndpoint::adopt(socket.into(), service)?;
         endpoint.address = SocketAddr::new(group.ip(), endpoint.address.port());
+        if let (true, IpAddr::V6(address)) = (is_scoped(group), group.ip()) {
+            setsockopt(&endpoint.socket, Ipv6RecvPacketInfo, &true)?;
+            endpoint.link_group = Some(LinkGroup { address, control: cmsg_space!(in6_pktinfo) });
+        }
         Ok(endpoint)
     }
 
     /// Takes a socket that is bound already.
     pub(crate) fn adopt(socket: UdpSocket, service: usize) -> io::Result<UdpEndpoint> {
         let reply = Output::new(BytesMut::zeroed(DATAGRAM));
-        Ok(UdpEndpoint { address: socket.local_addr()?, socket, service, packet: Box::new([0; DATAGRAM]), reply })
+        let (address, packet) = (socket.local_addr()?, Box::new([0; DATAGRAM]));
+        Ok(UdpEndpoint { socket, address, service, link_group: None, packet, reply })
     }
 
     /// Receives a datagram, or `None` when none has arrived.
@@ -79,14 +98,26 @@ impl UdpEndpoint {
     /// no memory. The next call may succeed.
     pub(crate) fn receive(&mut self) -> nix::Result<Option<Packet<'_>>> {
         let mut parts = [IoSliceMut::new(&mut self.packet)];
-        match recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT) {
+        let (group, control) = match &mut self.link_group {
+            Some(LinkGroup { address, control }) => (Some(*address), Some(&mut control[..])),
+            None => (None, None),
+        };
+        match recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut parts, control, MsgFlags::MSG_DONTWAIT) {
             Ok(message) => {
+                let is_addressed = group.is_none_or(|group| {
+                    message.cmsgs().is_ok_and(|mut all| {
+                        all.any(|one| {
+                    matches!(one, ControlMessageOwned::Ipv6PacketInfo(info) if group.octets() == info.ipi6_addr.s6_addr)
+                })
+                    })
+                });
                 let is_whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
                 // An adopted socket may be of another family. A UDP datagram always has a sender.
                 let from = message.address.as_ref().and_then(ip_address).ok_or(Errno::EAFNOSUPPORT)?;
                 let length = message.bytes.min(DATAGRAM);
                 self.reply.reset();
-                Ok(Some(Packet { bytes: &self.packet[..length], is_whole, from, reply: &mut self.reply }))
+                let bytes = &self.packet[..length];
+                Ok(Some(Packet { bytes, is_whole, is_addressed, from, reply: &mut self.reply }))
             }
             Err(Errno::EAGAIN) => Ok(None),
             Err(error) => Err(error),

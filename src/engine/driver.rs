@@ -472,6 +472,9 @@ impl Driver {
     fn answer(&mut self, endpoint: &mut UdpEndpoint) -> nix::Result<Received> {
         let service = &*self.services.udp[endpoint.service];
         let Some(packet) = endpoint.receive()? else { return Ok(Received::Nothing) };
+        if !packet.is_addressed {
+            return Ok(Received::Bytes);
+        }
         let (counters, from) = (&self.services.context.counters, packet.from);
         counters.datagrams.add(1);
         counters.oversized.add(u64::from(!packet.is_whole));

@@ -127,8 +127,7 @@ impl Builder {
     ///
     /// The server starts whether or not the group can be joined at that moment. It joins as soon as there is
     /// such an interface, and again whenever one of the machine's interfaces, addresses or routes has changed.
-    /// The socket is bound to the group, and so gets nothing else; but for an IPv6 group of a node or a link
-    /// (ff01::/16, ff02::/16 and their kin) it gets all that is sent to the port.
+    /// The service gets what is sent to the group and nothing else.
     pub fn join(mut self, group: Group) -> Builder {
         self.want(Source::Group(group));
         self

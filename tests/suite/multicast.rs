@@ -176,6 +176,25 @@ impl Drop for Network {
 
 const GROUPS: [&str; 3] = ["239.1.1.1:5007", "[ff05::1:3]:5008", "[ff02::1:3]:5009"];
 
+/// The socket of a group of one link cannot be bound to the group. All the same its service gets nothing that is sent to
+/// the machine on the same port.
+#[test]
+fn a_group_of_a_link_gets_nothing_else() {
+    guard(|| {
+        let Some(network) = Network::new() else { return };
+        network.plug();
+        network.ip("link set lo up");
+        let group = GROUPS[2];
+        let mut daemon = Daemon::spawn(network.daemon().args(["serve", "--multicast", group, "--interface", "lan"]));
+        daemon.wait_for("Server started on ");
+        let status = network.command("bash").args(["-c", "echo to the machine > /dev/udp/fd07::1/5009"]).status();
+        assert!(status.unwrap().success());
+        network.send(group, "to the group", &["--interface", "lan"]);
+        daemon.wait_for("Received: to the group from ");
+        assert!(daemon.log.iter().all(|line| !line.contains("to the machine")), "{:?}", daemon.log);
+    });
+}
+
 /// The interface is not there at start, then comes, goes, comes back as another one, and goes down and up: each
 /// time the groups are received again, and in between the daemon says once that they are not.
 #[test]
