@@ -63,7 +63,12 @@ impl Signals {
         let action = SigAction::new(SigHandler::Handler(report), flags, SigSet::all());
         for signal in signals {
             // SAFETY: the handler calls only async-signal-safe functions and keeps errno.
-            unsafe { sigaction(*signal, &action) }?;
+            let before = unsafe { sigaction(*signal, &action) }?;
+            if *signal == Signal::SIGHUP && matches!(before.handler(), SigHandler::SigIgn) {
+                // nohup(1) has started the program, so that it outlives its terminal.
+                // SAFETY: the action ignores the signal, and calls nothing.
+                unsafe { sigaction(*signal, &before) }?;
+            }
         }
         let routed: SigSet = signals.iter().copied().collect();
         // A program keeps the mask of the one that started it (execve(2)).

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use lastorders::builtin::Echo;
 use lastorders::{Connection, Flow, Lines, Server, Service, Streams, Trigger};
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Daemon, FullServer, Running, guard, wait_until};
+use crate::support::{Client, Daemon, FullServer, Running, command, guard, wait_until};
 
 /// Each of the four signals: a client that was echoed and is silent now gets the 8 bytes alone, then the end of
 /// stream; when it leaves, the server exits at once with status 0.
@@ -238,6 +239,26 @@ fn a_queued_client_is_served_before_its_notice() {
         assert_eq!(queued.rest(), b"queuedSHUTDOWN\n");
         drop((first, queued, silent));
         assert_eq!(running.report().notified, 3);
+    });
+}
+
+/// nohup(1) ignores SIGHUP for the daemon, which goes on when its terminal is gone and stops at SIGTERM as ever.
+#[test]
+fn a_hang_up_that_nohup_ignores_stops_nothing() {
+    guard(|| {
+        let inner = command();
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
+        shell.stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut daemon = Daemon::spawn(shell.args(["serve", "--tcp", "echo=127.0.0.1:0"]));
+        daemon.wait_for("Server started on ");
+        daemon.signal(Signal::SIGHUP);
+        // In the order in which they came: the line would be before the counters.
+        daemon.signal(Signal::SIGUSR1);
+        daemon.wait_for("accepted=0");
+        assert!(daemon.log.iter().all(|line| !line.contains("SIGHUP")), "{:?}", daemon.log);
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(0));
     });
 }
 

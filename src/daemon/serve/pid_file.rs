@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -24,7 +25,8 @@ const LONGEST: u64 = 32;
 /// The file of this process, removed when dropped.
 pub(crate) struct PidFile {
     path: PathBuf,
-    file: Flock<File>,
+    /// Never unlocked by hand: the kernel does that when the process ends, and cannot fail.
+    file: ManuallyDrop<Flock<File>>,
 }
 
 impl PidFile {
@@ -106,7 +108,7 @@ fn create(path: &Path) -> io::Result<PidFile> {
         file.write_all(format!("{process}\n").as_bytes())?;
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
         fs::rename(&new, path)?;
-        Ok(PidFile { path: path.into(), file })
+        Ok(PidFile { path: path.into(), file: ManuallyDrop::new(file) })
     });
     if written.is_err() {
         let _ = fs::remove_file(&new);
