@@ -5,6 +5,8 @@
 mod credentials;
 mod socket;
 
+#[cfg(feature = "daemon")]
+pub(crate) use socket::connect;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub(crate) use socket::receive_pieces;
 pub(crate) use socket::{Answer, Ask, Control, status, text};

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, send, socket,
 };
+use nix::sys::stat::{Mode, fchmod};
 
 use super::credentials::PeerCredentials;
 use crate::access::{Backoff, Failure, classify};
@@ -71,6 +72,8 @@ pub(crate) struct Control {
     listener: UnixListener,
     /// The process that made the file removes it at the end.
     path: Option<PathBuf>,
+    /// Device and inode of the file there.
+    file: Option<(u64, u64)>,
     clients: Fixed<Client, CONTROL_CLIENTS>,
     backoff: Backoff,
     /// No client is accepted before then.
@@ -98,18 +101,21 @@ impl Control {
         let address = UnixAddr::new(path)?;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        // bind(2) makes the file with the mode of the socket (unix(7)). To change the file's mode afterwards would follow
+        // a link that another user may have put there meanwhile.
+        fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
         bind(socket.as_raw_fd(), &address)?;
         // From here on, an error removes the file again.
-        let control = Control {
+        let mut control = Control {
             listener: UnixListener::from(socket),
             path: Some(path.into()),
             clients: Fixed::new(),
             backoff: Backoff::default(),
             resumes: None,
+            file: None,
             credentials: PeerCredentials::default(),
         };
-        // Between bind and listen no client can connect, so none gets in before the mode is set.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        control.file = file_id(path).ok();
         listen(&control.listener, Backlog::new(CONTROL_CLIENTS as i32)?)?;
         Ok(control)
     }
@@ -171,6 +177,10 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         let Some(path) = &self.path else { return };
+        if self.file.is_some_and(|own| file_id(path).is_ok_and(|found| found != own)) {
+            // Another server has bound the path since, and removes its own file.
+            return;
+        }
         match std::fs::remove_file(path) {
             // The process may have become another user, which may not write to the directory.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -228,14 +238,34 @@ pub(crate) fn receive_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Opti
     client.receive()
 }
 
+fn file_id(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+/// Connects to the control socket of a server, without waiting for it.
+///
+/// # Errors
+/// `WouldBlock` when a server is there that accepts no client: a debugger, or SIGSTOP, has stopped it.
+pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 /// Removes the socket file of a server that does not answer any more.
 fn clear_stale(path: &Path) -> io::Result<()> {
     let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
     if !found.file_type().is_socket() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "the file exists and is not a socket"));
     }
-    match UnixStream::connect(path) {
+    match connect(path) {
         Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "a server answers there")),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::Error::new(io::ErrorKind::AddrInUse, "a server is there, and does not answer"))
+        }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
         Err(error) => Err(error),
     }

@@ -4,7 +4,6 @@
 //! and fails when the server refuses the request.
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use lexopt::{Arg, Parser};
 
 use super::action::{Action, Failure, print, printing};
 use super::values::{path, text, time, unexpected, value};
+use crate::control::connect;
 use crate::sys::Seconds;
 
 /// How long the server may take to answer. A server answers at once, unless a debugger has stopped it.
@@ -76,7 +76,7 @@ fn run(socket: &Path, request: &str) -> Result<(), Failure> {
 
 /// Sends the request as a line, and returns the whole answer.
 fn ask(socket: &Path, request: &str) -> io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
+    let mut stream = connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.write_all(format!("{request}\n").as_bytes())?;
     let mut answer = String::new();

@@ -1,6 +1,7 @@
 //! The control socket, and the ways to stop a server without a signal.
 
 use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use crate::support::{Client, Daemon, FullServer, HANG, command, guard};
 
@@ -185,6 +187,54 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let lost = command().args(["serve", "--tcp", "echo=127.0.0.1:0", "--control", "/nonexistent/socket"]).output();
         let text = String::from_utf8(lost.unwrap().stderr).unwrap();
         assert!(text.contains("/nonexistent/socket") && text.contains("make its directory first"), "{text}");
+    });
+}
+
+/// A server that SIGSTOP has stopped keeps neither `control` nor another server's start waiting, though its backlog is
+/// full.
+#[test]
+fn a_stopped_server_keeps_nobody_waiting() {
+    guard(|| {
+        let path = Path::new("stopped");
+        let mut daemon = Daemon::echo(&["--control", path.text()]);
+        daemon.signal(Signal::SIGSTOP);
+        let mut waiting = vec![];
+        while let Ok(stream) = connect_at_once(&path.0) {
+            waiting.push(stream);
+        }
+        let asked = path.control(&["status"]);
+        assert_eq!(asked.status.code(), Some(1));
+        let started =
+            command().args(["serve", "--tcp", "echo=127.0.0.1:0", "--control", path.text()]).output().unwrap();
+        let text = String::from_utf8(started.stderr).unwrap();
+        assert_eq!(started.status.code(), Some(1));
+        assert!(text.contains(path.text()) && text.contains("does not answer"), "{text}");
+        daemon.signal(Signal::SIGCONT);
+        drop(waiting);
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait_ok();
+    });
+}
+
+/// Connects, or fails when that would have to wait.
+fn connect_at_once(path: &std::path::Path) -> nix::Result<OwnedFd> {
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_NONBLOCK, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket)
+}
+
+/// A server whose socket file was replaced by another server's leaves that file alone at its end.
+#[test]
+fn the_file_of_another_server_stays() {
+    guard(|| {
+        let path = Path::new("replaced");
+        let mut first = Daemon::echo(&["--control", path.text()]);
+        std::fs::remove_file(&path.0).unwrap();
+        let second = Daemon::echo(&["--control", path.text()]);
+        first.signal(Signal::SIGTERM);
+        first.wait_ok();
+        assert!(path.ask(b"status\n").starts_with("open "));
+        drop(second);
     });
 }
 

@@ -87,7 +87,7 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("setsockopt", "EPERM", ""),
     ("getsockname", "ENOBUFS", "out of memory"),
     ("ioctl", "EBADF", "cannot listen on "),
-    ("?chmod,?fchmodat", "EPERM", "control socket"),
+    ("fchmod", "EPERM", "control socket"),
     ("pipe2", "EMFILE", "cannot install signal handlers: "),
     ("eventfd2", "EMFILE", "event"),
     ("epoll_create1", "EMFILE", "cannot make the poller: "),
