@@ -4,14 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{SocketAddr as Name, UnixListener};
 use std::process::{Child, Command, Output, Stdio};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::Pid;
 
 use crate::faults::tracer::can_trace;
@@ -224,25 +222,19 @@ fn a_server_without_a_log_warns_at_the_start() {
     });
 }
 
-/// A start that hangs, because the control socket of another server is there and accepts no client.
+/// A start that takes long, because another program has the address.
 struct Stuck {
     starter: Child,
     leader: i32,
     server: i32,
-    _full: (UnixListener, Vec<OwnedFd>),
+    _taken: TcpListener,
 }
 
 impl Stuck {
     fn start(background: &Background) -> Stuck {
-        let path = background.file("control");
-        let listener = UnixListener::bind_addr(&Name::from_pathname(&path).unwrap()).unwrap();
-        let client = || {
-            let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-            let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
-            connect(socket.as_raw_fd(), &UnixAddr::new(path.as_str()).unwrap()).map(|()| socket)
-        };
-        let clients = std::iter::from_fn(|| client().ok()).collect();
-        let args = ["--tcp", "echo=127.0.0.1:0", "--control", "control"];
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = format!("echo={}", taken.local_addr().unwrap());
+        let args = ["--tcp", &socket, "--bind-retry", "60", "--log-level", "error"];
         let starter = background.command(&args).spawn().unwrap();
         let first = starter.id() as i32;
         let only = |parent| children(parent).first().copied();
@@ -253,7 +245,7 @@ impl Stuck {
         wait_until("it has begun", || {
             fs::read_link(format!("/proc/{server}/cwd")).is_ok_and(|path| path.to_str() == Some("/"))
         });
-        Stuck { starter, leader, server, _full: (listener, clients) }
+        Stuck { starter, leader, server, _taken: taken }
     }
 }
 
