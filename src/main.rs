@@ -30,9 +30,7 @@ fn kv() -> impl FnMut(&Settings, Builder) -> Result<Builder, Error> {
         if let Some(kv) = &shared {
             return Ok(builder.service(kv.clone()));
         }
-        let kv = Kv::new(settings.kv_entries, settings.kv_bytes)?;
-        let builder = builder.memory(kv.memory()).service(kv.clone());
-        shared = Some(kv);
-        Ok(builder)
+        let kv = shared.insert(Kv::new(settings.kv_entries, settings.kv_bytes)?);
+        Ok(builder.memory(kv.memory()).service(kv.clone()))
     }
 }

@@ -22,29 +22,33 @@ pub(crate) enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         match error {
-            Error::Limit { name, value, expected } => {
-                Failure::Usage(format!("--{name} {value} is out of range; choose {expected}"))
-            }
+            // A limit is called as its option.
+            Error::Limit { .. } => Failure::Usage(format!("--{error}")),
             Error::Environment { .. } | Error::TooManyListeners { .. } => Failure::Usage(error.to_string()),
             Error::Forking { .. } => Failure::Usage(format!("--fork: {error}")),
-            other => Failure::Run(other.to_string()),
+            _ => Failure::Run(error.to_string()),
         }
     }
 }
 
+/// What has no reason in the command line is a failure to run.
+impl From<String> for Failure {
+    fn from(text: String) -> Failure {
+        Failure::Run(text)
+    }
+}
+
 /// A command that prints a text.
-pub(crate) fn printing(text: impl Into<String>) -> Action {
-    let text = text.into();
-    Box::new(move || print(&text))
+pub(crate) fn printing(text: impl AsRef<str> + 'static) -> Action {
+    Box::new(move || Ok(print(text.as_ref())?))
 }
 
 /// Writes a text that the user asked for to standard output.
 ///
 /// # Errors
 /// When standard output is closed or full.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let written = io::stdout().write_all(text.as_bytes());
-    written.map_err(|error| Failure::Run(format!("cannot write to standard output: {error}")))
+pub(crate) fn print(text: &str) -> Result<(), String> {
+    io::stdout().write_all(text.as_bytes()).map_err(|error| format!("cannot write to standard output: {error}"))
 }
 
 /// Writes why the program fails to standard error, and ignores what the write returns: a closed standard error must not

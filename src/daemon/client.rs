@@ -15,13 +15,6 @@ use super::values::{time, unexpected, value};
 use crate::config;
 use crate::log::info;
 
-struct Client {
-    address: String,
-    message: String,
-    every: Duration,
-    count: u64,
-}
-
 /// What ends a wait for the server.
 enum Received {
     Notice,
@@ -45,64 +38,55 @@ Exit codes: 0 told SHUTDOWN, or all messages sent; 1 connection failed or lost; 
 
 /// Reads the words after `client`.
 pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
-    let mut client = Client {
-        address: String::new(),
-        message: "hello world".into(),
-        every: Duration::from_secs(1),
-        count: u64::MAX,
-    };
+    let (mut address, mut message) = (String::new(), String::from("hello world"));
+    let (mut every, mut count) = (Duration::from_secs(1), u64::MAX);
     let mut newline = "";
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(printing(USAGE)),
-            Arg::Long("message") => client.message = value(&mut parser, "--message", message)?,
+            Arg::Long("message") => message = value(&mut parser, "--message", read_message)?,
             Arg::Long("newline") => newline = "\n",
-            Arg::Long("every") => client.every = value(&mut parser, "--every", time)?,
-            Arg::Long("count") => client.count = value(&mut parser, "--count", count)?,
-            Arg::Value(word) if client.address.is_empty() => client.address = word.to_string_lossy().into_owned(),
+            Arg::Long("every") => every = value(&mut parser, "--every", time)?,
+            Arg::Long("count") => count = value(&mut parser, "--count", read_count)?,
+            Arg::Value(word) if address.is_empty() => address = word.to_string_lossy().into_owned(),
             other => return Err(unexpected(&other)),
         }
     }
-    if client.address.is_empty() {
+    if address.is_empty() {
         return Err("no address; give one like 127.0.0.1:9999".into());
     }
-    client.message += newline;
-    Ok(Box::new(|| client.run()))
+    message += newline;
+    Ok(Box::new(move || run(&address, &message, every, count)))
 }
 
-fn message(text: &str) -> Result<String, String> {
+fn read_message(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("expected a text".into()) } else { Ok(text.into()) }
 }
 
-fn count(text: &str) -> Result<u64, String> {
+fn read_count(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|count| *count > 0).ok_or("expected a number of messages, 1 or more".into())
 }
 
-impl Client {
-    fn run(self) -> Result<(), Failure> {
-        logging::start(&Logging::default())?;
-        let address = &self.address;
-        let failed = |step: &str, error: io::Error| Failure::Run(format!("{step} {address}: {error}"));
-        let mut stream = TcpStream::connect(address).map_err(|error| match error.kind() {
-            ErrorKind::InvalidInput => {
-                Failure::Usage(format!("{address:?}: expected ADDRESS:PORT, as in 127.0.0.1:9999"))
+fn run(address: &str, message: &str, every: Duration, count: u64) -> Result<(), Failure> {
+    logging::start(&Logging::default())?;
+    let failed = |step: &str, error: io::Error| format!("cannot {step} {address}: {error}");
+    let mut stream = TcpStream::connect(address).map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => Failure::Usage(format!("{address:?}: expected ADDRESS:PORT, as in 127.0.0.1:9999")),
+        _ => failed("connect to", error).into(),
+    })?;
+    for _ in 0..count {
+        stream.write_all(message.as_bytes()).map_err(|error| failed("send to", error))?;
+        let next = Instant::now() + every;
+        match receive(&mut stream, next).map_err(|error| failed("receive from", error))? {
+            Received::Notice => {
+                info!("Closing connection...");
+                break;
             }
-            _ => failed("cannot connect to", error),
-        })?;
-        for _ in 0..self.count {
-            stream.write_all(self.message.as_bytes()).map_err(|error| failed("cannot send to", error))?;
-            let next = Instant::now() + self.every;
-            match receive(&mut stream, next).map_err(|error| failed("cannot receive from", error))? {
-                Received::Notice => {
-                    info!("Closing connection...");
-                    return Ok(());
-                }
-                Received::End => return Err(Failure::Run(format!("{address} closed the connection"))),
-                Received::Timeout => {}
-            }
+            Received::End => return Err(format!("{address} closed the connection").into()),
+            Received::Timeout => {}
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// Logs what the server sends, until the server's notice, the end of the connection, or the time `until`.

@@ -42,7 +42,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(printing(USAGE)),
-            Arg::Long("socket") => socket = path(&text(&mut parser)?)?,
+            Arg::Long("socket") => socket = path(&text(parser.value()?)?)?,
             Arg::Long("json") if form != "metrics" => form = "json",
             Arg::Long("metrics") if form != "json" => form = "metrics",
             Arg::Long("json" | "metrics") => return Err("--json and --metrics are two forms; choose one".into()),
@@ -66,11 +66,11 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
 fn run(socket: &Path, request: &str) -> Result<(), Failure> {
     let answer = ask(socket, request).map_err(|error| {
         let hint = "is a server running with --control on that path?";
-        Failure::Run(format!("cannot ask the server at {}: {error}; {hint}", socket.display()))
+        format!("cannot ask the server at {}: {error}; {hint}", socket.display())
     })?;
     match answer.strip_prefix("ERROR: ") {
-        Some(error) => Err(Failure::Run(error.trim_end().into())),
-        None => print(&answer),
+        Some(error) => Err(error.trim_end().to_string().into()),
+        None => Ok(print(&answer)?),
     }
 }
 

@@ -5,8 +5,8 @@
 
 use lexopt::{Arg, Parser};
 
-use super::action::{Action, Failure, printing};
-use super::values::{group, interface, unexpected, value};
+use super::action::{Action, printing};
+use super::values::{group, interface, parsed, text, unexpected, value};
 use crate::datagram::Group;
 
 const USAGE: &str = "\
@@ -26,11 +26,9 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(printing(USAGE)),
-            Arg::Long("ttl") => hops = value(&mut parser, "--ttl", read_hops)?,
+            Arg::Long("ttl") => hops = value(&mut parser, "--ttl", |text| parsed(text, "expected 0 to 255"))?,
             Arg::Long("interface") => on = Some(value(&mut parser, "--interface", interface)?),
-            Arg::Value(word) if words.len() < 2 => {
-                words.push(word.into_string().map_err(|word| format!("{word:?} is not valid UTF-8"))?);
-            }
+            Arg::Value(word) if words.len() < 2 => words.push(text(word)?),
             other => return Err(unexpected(&other)),
         }
     }
@@ -39,10 +37,6 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
     let group = group(&address).map_err(|error| format!("{address:?}: {error}"))?;
     Ok(Box::new(move || {
         let sent = Group::new(group, on).and_then(|to| to.send(message.as_bytes(), hops));
-        sent.map_err(|error| Failure::Run(format!("cannot send to {group}: {error}")))
+        Ok(sent.map_err(|error| format!("cannot send to {group}: {error}"))?)
     }))
-}
-
-fn read_hops(text: &str) -> Result<u8, String> {
-    text.parse().map_err(|_| "expected 0 to 255".into())
 }

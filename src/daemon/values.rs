@@ -3,12 +3,13 @@
 //! Nothing here knows an option or a command. A reader's error says only what would be right; [`value`] puts the option
 //! and the text before that error.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser};
-use log::LevelFilter;
 
 use crate::config::WhenFull;
 use crate::datagram::{Group, Interface};
@@ -28,10 +29,9 @@ pub(crate) fn unexpected(argument: &Arg<'_>) -> lexopt::Error {
     format!("unexpected argument {}", shown(argument)).into()
 }
 
-/// Takes the value of the option that the parser has just returned.
-pub(crate) fn text(parser: &mut Parser) -> Result<String, lexopt::Error> {
-    let value = parser.value()?;
-    value.into_string().map_err(|value| format!("{value:?} is not valid UTF-8").into())
+/// The text of a word, or of the value of an option.
+pub(crate) fn text(word: OsString) -> Result<String, lexopt::Error> {
+    word.into_string().map_err(|word| format!("{word:?} is not valid UTF-8").into())
 }
 
 /// Takes the value of `option`, which the parser has just returned, and reads it.
@@ -40,8 +40,13 @@ pub(crate) fn value<T>(
     option: &str,
     read: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<T, lexopt::Error> {
-    let text = text(parser)?;
+    let text = text(parser.value()?)?;
     read(&text).map_err(|error| format!("{option} {text:?}: {error}").into())
+}
+
+/// What the text says in the type's own form. `expected` is the error for any other text.
+pub(crate) fn parsed<T: FromStr>(text: &str, expected: &str) -> Result<T, String> {
+    text.parse().map_err(|_| expected.into())
 }
 
 /// The number of a descriptor that the daemon may have been started with.
@@ -64,7 +69,7 @@ pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
 }
 
 pub(crate) fn number(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| "expected a whole number".into())
+    parsed(text, "expected a whole number")
 }
 
 /// A time like `5`, `0.5`, `500ms`, `2m` or `1h`; without a unit it is in seconds.
@@ -115,10 +120,6 @@ pub(crate) fn when_full(text: &str) -> Result<WhenFull, String> {
         "reject" => Ok(WhenFull::Reject),
         _ => Err("choose wait, shed or reject".into()),
     }
-}
-
-pub(crate) fn level(text: &str) -> Result<LevelFilter, String> {
-    text.parse().map_err(|_| "choose off, error, warn, info, debug or trace".into())
 }
 
 #[cfg(test)]

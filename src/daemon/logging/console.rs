@@ -9,11 +9,12 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use log::{Level, LevelFilter, Log, Record};
+use log::{LevelFilter, Log, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use simple_logger::SimpleLogger;
 
-use super::outage::{Outage, Part};
+use super::line::Line;
+use super::outage::Outage;
 
 /// Milliseconds that the console may take to make room for a line. After that the console counts as broken, and lines
 /// do not wait until the console has taken one again.
@@ -29,42 +30,33 @@ pub(crate) struct Console {
     outage: Outage,
 }
 
-struct Broken;
-
 impl Console {
     pub(crate) fn new(level: LevelFilter) -> Console {
         Console { sink: SimpleLogger::new().with_level(level), outage: Outage::default() }
     }
 
-    pub(crate) fn log(&mut self, level: Level, target: &str, text: &str) {
+    pub(crate) fn log(&mut self, target: &str, line: &Line) {
         let sink = &self.sink;
-        let timeout = PollTimeout::from(if self.outage.is_lasting() { 0 } else { TIMEOUT });
-        self.outage.write(Instant::now(), |part| {
-            let mut record = Record::builder();
-            record.target(target);
-            match part {
-                Part::Line => print(sink, &record.level(level).args(format_args!("{text}")).build(), timeout),
-                Part::Lost(lost) => {
-                    record.level(Level::Warn);
-                    print(sink, &record.args(format_args!("{lost} log lines were lost here")).build(), timeout)
-                }
-            }
-        });
+        let timeout = PollTimeout::from(if self.outage.next_attempt.is_some() { 0 } else { TIMEOUT });
+        self.outage.write(Instant::now(), line, |line| print(sink, target, line, timeout));
     }
 }
 
-fn print(sink: &SimpleLogger, record: &Record<'_>, timeout: PollTimeout) -> Result<(), Broken> {
+fn print(sink: &SimpleLogger, target: &str, line: &Line, timeout: PollTimeout) -> io::Result<()> {
     let stderr = io::stderr();
     let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     // poll(2) reports POLLOUT together with POLLERR for a pipe without a reader. After EINTR the line counts as lost.
-    let ready = poll(&mut fds, timeout).is_ok();
-    if !ready || fds[0].revents() != Some(PollFlags::POLLOUT) {
-        return Err(Broken);
+    poll(&mut fds, timeout)?;
+    if fds[0].revents() != Some(PollFlags::POLLOUT) {
+        return Err(io::ErrorKind::WouldBlock.into());
     }
     PRINTING.set(true);
-    let printed = catch_unwind(AssertUnwindSafe(|| sink.log(record)));
+    let printed = catch_unwind(AssertUnwindSafe(|| {
+        let mut record = Record::builder();
+        sink.log(&record.level(line.level).target(target).args(format_args!("{}", line.text())).build());
+    }));
     PRINTING.set(false);
-    printed.map_err(|_| Broken)
+    printed.map_err(|_| io::ErrorKind::BrokenPipe.into())
 }
 
 /// Keeps the default panic hook from printing a message, or a whole backtrace, for panics that are caught and

@@ -1,16 +1,19 @@
-//! The log file as a sink: a [`Capped`] file that may fail and come back.
+//! The log file: lines are appended to it, it is never longer than its cap, and one old file is kept.
 //!
-//! In come lines; out goes an error when an outage begins, and none for the later lines of that outage. The errors of
-//! opening say what would be right.
+//! In come whole lines, one write(2) each. This module never rewrites and never syncs the file, because both wear out
+//! flash memory. Before each line this module reads the file's size, so other processes may write, empty, move or
+//! delete the file. A path that is no regular file, such as `/dev/console` or a pipe, has no cap, and a write to such a
+//! path never waits. The errors of opening say what would be right.
 
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::ops::RangeInclusive;
-use std::path::Path;
-use std::time::Instant;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
-use super::capped::Capped;
+use nix::fcntl::OFlag;
+
 use super::line::Line;
-use super::outage::{Outage, Part};
 use crate::daemon::values;
 
 /// Bytes of `--log-size` by default.
@@ -25,46 +28,115 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 }
 
 pub(crate) struct LogFile {
-    /// The path as the option gave it, for errors.
-    name: String,
-    file: Capped,
-    outage: Outage,
+    pub(crate) path: PathBuf,
+    cap: u64,
+    file: File,
+    /// The file ends within a line, so a newline goes before the next line.
+    torn: bool,
 }
 
 impl LogFile {
+    /// Opens the file to append to.
+    ///
     /// # Errors
     /// With the path and what would be right.
     pub(crate) fn open(path: &Path, cap: u64) -> Result<LogFile, String> {
-        let name = path.display().to_string();
-        match Capped::open(path, cap) {
-            Ok(file) => Ok(LogFile { name, file, outage: Outage::default() }),
-            Err(error) => Err(format!("cannot open log file {name}: {error}; {}", advice(&error))),
-        }
+        let opened = open(path).map_err(|error| {
+            let advice = match error.kind() {
+                io::ErrorKind::NotFound => "make its directory first",
+                io::ErrorKind::IsADirectory => "choose a file in it",
+                _ => "choose a file that this user may write to",
+            };
+            format!("cannot open log file {}: {error}; {advice}", path.display())
+        });
+        opened.map(|(file, torn)| LogFile { path: path.into(), cap, file, torn })
     }
 
     /// Opens the file again under its name. When that fails, the old file stays open.
-    pub(crate) fn reopen(&mut self) -> Result<(), String> {
-        self.outage.retry_now();
-        self.file.reopen().map_err(|error| format!("cannot open log file {} again: {error}", self.name))
+    pub(crate) fn reopen(&mut self) -> io::Result<()> {
+        (self.file, self.torn) = open(&self.path)?;
+        Ok(())
     }
 
-    /// Appends a line. Returns an error if this line is the first one lost.
-    pub(crate) fn log(&mut self, line: &Line) -> Option<String> {
-        let file = &mut self.file;
-        let error = self.outage.write(Instant::now(), |part| match part {
-            Part::Line => file.append(line.bytes()),
-            Part::Lost(lost) => file.warn(&format!("{lost} log lines were lost here")),
-        })?;
-        Some(format!("cannot write to {}: {error}", self.name))
+    /// Appends a line.
+    ///
+    /// # Errors
+    /// When the file did not take all of the line.
+    pub(crate) fn append(&mut self, line: &Line) -> io::Result<()> {
+        self.make_room(line.bytes().len() as u64 + 1)?;
+        self.write(line.bytes())
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.torn = self.file.write(b"\n")? == 0;
+        }
+        let mut rest = line;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                // A disk that is almost full takes a part of the line. The next write then fails with the reason.
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.torn = rest.len() < line.len();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rotates the file when `bytes` more would exceed the cap.
+    fn make_room(&mut self, bytes: u64) -> io::Result<()> {
+        let held = self.file.metadata()?;
+        if !held.is_file() {
+            return Ok(());
+        }
+        if held.nlink() == 0 {
+            // Another process has deleted the file. Its lines would be lost, and take up flash all the same.
+            return self.reopen();
+        }
+        if held.len() + bytes <= self.cap {
+            return Ok(());
+        }
+        match fs::metadata(&self.path) {
+            Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // Another process of this server, or an administrator, has moved the file away already.
+            _ => return self.reopen(),
+        }
+        // The path may be a symbolic link. The rename must move the full file, and not the link.
+        let path = fs::canonicalize(&self.path)?;
+        let mut old = path.clone().into_os_string();
+        old.push(".1");
+        match fs::rename(&path, &old) {
+            Ok(()) => self.reopen(),
+            // The directory may belong to another user. The cap matters more than the old lines, because a full flash
+            // stops other programs too.
+            Err(error) => {
+                self.file.set_len(0)?;
+                self.torn = false;
+                let text = format!("The log file was emptied, it cannot become {}: {error}", old.display());
+                self.append(&Line::warning(&text))
+            }
+        }
     }
 }
 
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => "make its directory first",
-        io::ErrorKind::IsADirectory => "choose a file in it",
-        _ => "choose a file that this user may write to",
+/// Opens a file to append to, and looks whether it ends within a line.
+///
+/// O_NONBLOCK: opening a pipe must not wait for a reader. O_NOCTTY: a terminal must not become the controlling one.
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags.bits()).open(path)?;
+    let held = file.metadata()?;
+    let mut last = [b'\n'];
+    if held.is_file() && held.len() > 0 {
+        // A user that may write the file, but not read it, still gets a log.
+        let _ = File::open(path).and_then(|file| file.read_at(&mut last, held.len() - 1));
     }
+    Ok((file, last != *b"\n"))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ const ELLIPSIS: &str = "...";
 
 /// A line like `2026-11-21 01:38:47 [INFO] text`, with a newline.
 pub(crate) struct Line {
+    pub(crate) level: Level,
     /// Invariant: never more than `LONGEST` bytes, which are allocated at start.
     bytes: String,
     /// Where the text begins.
@@ -25,17 +26,25 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new() -> Line {
-        Line { bytes: String::with_capacity(LONGEST), text: 0 }
+        Line { level: Level::Info, bytes: String::with_capacity(LONGEST), text: 0 }
+    }
+
+    /// A warning about the log itself.
+    pub(crate) fn warning(text: &impl fmt::Display) -> Line {
+        let mut line = Line::new();
+        line.compose(Level::Warn, text);
+        line
     }
 
     /// Composes a line with the present time.
     pub(crate) fn compose(&mut self, level: Level, text: &impl fmt::Display) {
+        self.level = level;
         self.bytes.clear();
         let mut bounded = Bounded { bytes: &mut self.bytes, left: LONGEST - ELLIPSIS.len() - 1 };
         let _ = write!(bounded, "{:.0} [{level}] ", localtime::now());
         self.text = bounded.bytes.len();
         // An error means that the text was too long, or that a value in it cannot be shown.
-        if write!(Escape(&mut bounded), "{text}").is_err() {
+        if write!(bounded, "{text}").is_err() {
             self.bytes.push_str(ELLIPSIS);
         }
         self.bytes.push('\n');
@@ -52,13 +61,8 @@ impl Line {
     }
 }
 
-/// As much of a text as fits into so many bytes, in whole characters.
-pub(crate) fn truncated(text: &str, bytes: usize) -> &str {
-    let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    &text[..end.unwrap_or(0)]
-}
-
-/// Takes the first `left` bytes of the text, and fails when there are more.
+/// Takes text until `left` bytes are used up, with its control characters escaped, as in `\n` or `\u{1b}`. Fails when
+/// there is more text. Allocates nothing.
 struct Bounded<'a> {
     bytes: &'a mut String,
     left: usize,
@@ -66,25 +70,16 @@ struct Bounded<'a> {
 
 impl Write for Bounded<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let taken = truncated(text, self.left);
-        self.bytes.push_str(taken);
-        self.left -= taken.len();
-        if taken.len() == text.len() { Ok(()) } else { Err(fmt::Error) }
+        text.chars().try_for_each(|letter| self.write_char(letter))
     }
-}
 
-/// Passes text on with its control characters escaped, as in `\n` or `\u{1b}`. Allocates nothing.
-struct Escape<W>(W);
-
-impl<W: Write> Write for Escape<W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut rest = text;
-        while let Some((at, letter)) = rest.char_indices().find(|(_, letter)| is_harmful(*letter)) {
-            self.0.write_str(&rest[..at])?;
-            write!(self.0, "{}", letter.escape_default())?;
-            rest = &rest[at + letter.len_utf8()..];
+    fn write_char(&mut self, letter: char) -> fmt::Result {
+        if is_harmful(letter) {
+            return letter.escape_default().try_for_each(|letter| self.write_char(letter));
         }
-        self.0.write_str(rest)
+        self.left = self.left.checked_sub(letter.len_utf8()).ok_or(fmt::Error)?;
+        self.bytes.push(letter);
+        Ok(())
     }
 }
 
@@ -121,9 +116,9 @@ mod tests {
     }
 
     fn escaped(text: &str) -> String {
-        let mut out = String::new();
-        Escape(&mut out).write_str(text).unwrap();
-        out
+        let mut bytes = String::new();
+        Bounded { bytes: &mut bytes, left: usize::MAX }.write_str(text).unwrap();
+        bytes
     }
 
     #[test]

@@ -2,9 +2,8 @@
 //!
 //! In come the records of the `log` crate. `sinks` makes each into one `line`, escaped and bounded, and hands it to
 //! `console`, `file` and `syslog`. A sink that fails loses lines and says later how many (`outage`). It never ends
-//! the process, and never holds up the thread that logs for long. `capped` is the file on disk, of bounded size.
+//! the process, and never holds up the thread that logs for long. The file is of bounded size.
 
-mod capped;
 mod console;
 mod file;
 mod line;

@@ -4,15 +4,16 @@
 //! goes wrong with the log file appears on the other sinks.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::console::{Console, silence_handled_panics};
 use super::file::{LogFile, SIZE};
 use super::line::Line;
-use super::syslog::Syslog;
-use crate::daemon::action::Failure;
+use super::outage::Outage;
+use super::syslog;
 use crate::log::{error, info};
 use crate::sys::localtime;
 
@@ -32,31 +33,34 @@ impl Default for Logging {
     }
 }
 
-static LOGGER: OnceLock<Logger> = OnceLock::new();
-
-struct Logger(Mutex<Sinks>);
+/// `None` until the log starts.
+static SINKS: Mutex<Option<Sinks>> = Mutex::new(None);
 
 struct Sinks {
     line: Line,
     /// `None` once the server has left the console.
     console: Option<Console>,
     file: Option<LogFile>,
-    syslog: Option<Syslog>,
+    /// Of the file.
+    outage: Outage,
+    syslog: bool,
 }
 
 /// Starts to log.
 ///
 /// # Errors
 /// When the log file or the system log cannot be opened.
-pub(crate) fn start(logging: &Logging) -> Result<(), Failure> {
+pub(crate) fn start(logging: &Logging) -> Result<(), String> {
     // Reads the time zone now: after a change of the user, the process may not be able to read the zone's file.
     localtime::now();
-    let file = logging.file.as_deref().map(|path| LogFile::open(path, logging.size));
-    let file = file.transpose().map_err(Failure::Run)?;
-    let syslog = logging.syslog.then(Syslog::open).transpose().map_err(Failure::Run)?;
+    let file = logging.file.as_deref().map(|path| LogFile::open(path, logging.size)).transpose()?;
+    if logging.syslog {
+        syslog::open()?;
+    }
     silence_handled_panics();
-    let sinks = Sinks { line: Line::new(), console: Some(Console::new(logging.level)), file, syslog };
-    if log::set_logger(LOGGER.get_or_init(|| Logger(Mutex::new(sinks)))).is_ok() {
+    let (console, outage) = (Some(Console::new(logging.level)), Outage::default());
+    *sinks() = Some(Sinks { line: Line::new(), console, file, outage, syslog: logging.syslog });
+    if log::set_logger(&Logger).is_ok() {
         log::set_max_level(logging.level);
     }
     Ok(())
@@ -64,9 +68,8 @@ pub(crate) fn start(logging: &Logging) -> Result<(), Failure> {
 
 /// Opens the log file again under its name, after an administrator has moved it away.
 pub(crate) fn reopen() {
-    let Some(logger) = LOGGER.get() else { return };
     // The log lines below take the lock again, so this statement must release it.
-    let outcome = logger.lock().file.as_mut().map(LogFile::reopen);
+    let outcome = sinks().as_mut().and_then(Sinks::reopen);
     match outcome {
         None => info!("No log file to open again"),
         Some(Ok(())) => info!("Log file opened again"),
@@ -76,16 +79,17 @@ pub(crate) fn reopen() {
 
 /// Stops logging to the console.
 pub(crate) fn leave_console() {
-    if let Some(logger) = LOGGER.get() {
-        logger.lock().console = None;
+    if let Some(sinks) = sinks().as_mut() {
+        sinks.console = None;
     }
 }
 
-impl Logger {
-    fn lock(&self) -> MutexGuard<'_, Sinks> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn sinks() -> MutexGuard<'static, Option<Sinks>> {
+    SINKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Hands the records of the `log` crate to the sinks.
+struct Logger;
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -93,8 +97,8 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            self.lock().log(record);
+        if let Some(sinks) = sinks().as_mut().filter(|_| self.enabled(record.metadata())) {
+            sinks.log(record);
         }
     }
 
@@ -104,21 +108,31 @@ impl Log for Logger {
 impl Sinks {
     fn log(&mut self, record: &Record<'_>) {
         self.line.compose(record.level(), record.args());
-        let broken = self.file.as_mut().and_then(|file| file.log(&self.line));
-        self.show(record.level(), record.target());
-        if let Some(error) = broken {
-            self.line.compose(Level::Error, &format_args!("Log lines are lost: {error}"));
-            self.show(Level::Error, record.target());
+        let broken = self.file.as_mut().and_then(|file| {
+            let error = self.outage.write(Instant::now(), &self.line, |line| file.append(line))?;
+            Some(format!("Log lines are lost: cannot write to {}: {error}", file.path.display()))
+        });
+        self.show(record.target());
+        if let Some(text) = broken {
+            self.line.compose(Level::Error, &text);
+            self.show(record.target());
         }
     }
 
+    /// Opens the log file again, if there is one. When that fails, the old file stays open.
+    fn reopen(&mut self) -> Option<Result<(), String>> {
+        let file = self.file.as_mut()?;
+        self.outage.next_attempt = None;
+        Some(file.reopen().map_err(|error| format!("cannot open log file {} again: {error}", file.path.display())))
+    }
+
     /// Hands the line to every sink but the file.
-    fn show(&mut self, level: Level, target: &str) {
+    fn show(&mut self, target: &str) {
         if let Some(console) = &mut self.console {
-            console.log(level, target, self.line.text());
+            console.log(target, &self.line);
         }
-        if let Some(syslog) = &self.syslog {
-            syslog.log(level, self.line.text());
+        if self.syslog {
+            syslog::log(&self.line);
         }
     }
 }

@@ -6,29 +6,29 @@
 use log::Level;
 use nix::syslog::{Facility, LogFlags, Severity, openlog, syslog};
 
-use super::line::truncated;
+use super::line::Line;
 
 /// Bytes of the longest text: RFC 3164 allows 1,024 with everything before it.
 const LONGEST: usize = 960;
 
-/// The open system log. A process has only one.
-pub(crate) struct Syslog(());
+/// Opens the system log, of which a process has only one.
+///
+/// # Errors
+/// When the C library refuses to.
+pub(crate) fn open() -> Result<(), String> {
+    // LOG_NDELAY connects now: later the process may not be allowed to reach the socket.
+    openlog(Some(c"lastorders"), LogFlags::LOG_PID | LogFlags::LOG_NDELAY, Facility::LOG_DAEMON)
+        .map_err(|error| format!("cannot open the system log: {error}"))
+}
 
-impl Syslog {
-    pub(crate) fn open() -> Result<Syslog, String> {
-        // LOG_NDELAY connects now: later the process may not be allowed to reach the socket.
-        openlog(Some(c"lastorders"), LogFlags::LOG_PID | LogFlags::LOG_NDELAY, Facility::LOG_DAEMON)
-            .map(|()| Syslog(()))
-            .map_err(|error| format!("cannot open the system log: {error}"))
-    }
-
-    pub(crate) fn log(&self, level: Level, text: &str) {
-        let severity = match level {
-            Level::Error => Severity::LOG_ERR,
-            Level::Warn => Severity::LOG_WARNING,
-            Level::Info => Severity::LOG_INFO,
-            Level::Debug | Level::Trace => Severity::LOG_DEBUG,
-        };
-        let _ = syslog(severity, truncated(text, LONGEST));
-    }
+pub(crate) fn log(line: &Line) {
+    let severity = match line.level {
+        Level::Error => Severity::LOG_ERR,
+        Level::Warn => Severity::LOG_WARNING,
+        Level::Info => Severity::LOG_INFO,
+        Level::Debug | Level::Trace => Severity::LOG_DEBUG,
+    };
+    let text = line.text();
+    let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    let _ = syslog(severity, &text[..end.unwrap_or(0)]);
 }

@@ -16,9 +16,7 @@ use crate::server::activation::{Socket, sockets};
 pub(crate) fn take(services: &Services) -> Result<Vec<(&'static str, Socket)>, Failure> {
     let named = sockets()?.into_iter().map(|inherited| match service(services, &inherited.name, &inherited.socket) {
         Ok(name) => Ok((name, inherited.socket)),
-        Err(problem) => {
-            Err(Failure::Run(format!("descriptor {} is named {:?}: {problem}", inherited.number, inherited.name)))
-        }
+        Err(problem) => Err(format!("descriptor {} is named {:?}: {problem}", inherited.number, inherited.name).into()),
     });
     named.collect()
 }

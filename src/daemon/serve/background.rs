@@ -21,31 +21,18 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, pipe2, setsid};
 
-use crate::daemon::action::{Failure, print_error};
+use crate::daemon::action::print_error;
 use crate::log::error;
 use crate::sys::fork;
 
-/// The server's side, until it is ready.
-pub(crate) struct Background {
-    /// The pipe to the leader. The kernel closes it without a byte when the server ends, in whatever way.
-    leader: File,
-    /// `/dev/null`, opened early: later the server may not be allowed to.
-    null: File,
-}
-
 /// Continues in a new process in the background, in the directory `/`. The calling process never returns from this
-/// function: it exits with 0 once the server is [`ready`](Background::ready), else with the server's exit code.
+/// function: it exits with 0 once the server has called the returned function, else with the server's exit code. That
+/// function releases the console, and notifies the leader that clients can connect.
 ///
 /// # Errors
 /// When a process or a pipe cannot be made.
-pub(crate) fn detach() -> Result<Background, Failure> {
-    try_detach().map_err(|error| {
-        let hint = "choose to run without --daemon, or see that /proc and /dev are mounted";
-        Failure::Run(format!("cannot go on in the background: {error}; {hint}"))
-    })
-}
-
-fn try_detach() -> io::Result<Background> {
+pub(crate) fn detach() -> io::Result<impl FnOnce()> {
+    // Opened early: later the server may not be allowed to.
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let first = getpid();
     if let Some(leader) = fork()? {
@@ -53,6 +40,7 @@ fn try_detach() -> io::Result<Background> {
     }
     end_with(first)?;
     let leader = setsid()?;
+    // The kernel closes the pipe without a byte when the server ends, in whatever way.
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     if let Some(server) = fork()? {
         drop(writer);
@@ -62,7 +50,13 @@ fn try_detach() -> io::Result<Background> {
     drop(reader);
     chdir("/")?;
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    Ok(Background { leader: writer.into(), null })
+    Ok(move || {
+        // If the leader is gone, no process waits for the server any more, and the server stops.
+        if let Err(error) = notify(writer.into(), &null) {
+            error!("Cannot tell that the server is ready: {error}");
+            let _ = raise(Signal::SIGTERM);
+        }
+    })
 }
 
 /// Makes the kernel kill this process when `parent` ends: an init script that gives up waiting, and kills what it has
@@ -104,23 +98,12 @@ fn report(text: &str) -> i32 {
     1
 }
 
-impl Background {
-    /// Releases the console, and notifies the leader that clients can connect. If the leader is gone, no process waits
-    /// for the server any more, and the server stops.
-    pub(crate) fn ready(self) {
-        if let Err(error) = self.notify() {
-            error!("Cannot tell that the server is ready: {error}");
-            let _ = raise(Signal::SIGTERM);
-        }
-    }
-
-    fn notify(mut self) -> io::Result<()> {
-        // Before the leader ends: a shell must not show its prompt and then a line of the server.
-        dup2_stdin(&self.null)?;
-        dup2_stdout(&self.null)?;
-        dup2_stderr(&self.null)?;
-        set_pdeathsig(None)?;
-        // EPIPE means that the leader is gone.
-        self.leader.write_all(b"+")
-    }
+fn notify(mut leader: File, null: &File) -> io::Result<()> {
+    // Before the leader ends: a shell must not show its prompt and then a line of the server.
+    dup2_stdin(null)?;
+    dup2_stdout(null)?;
+    dup2_stderr(null)?;
+    set_pdeathsig(None)?;
+    // EPIPE means that the leader is gone.
+    leader.write_all(b"+")
 }

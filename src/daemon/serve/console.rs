@@ -3,13 +3,13 @@
 //! A thread of its own reads standard input, and starts the shutdown. The process does not wait for that thread at its
 //! own end. Messages to the user go to standard output.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 use std::thread;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use crate::config;
-use crate::daemon::action::Failure;
+use crate::daemon::action::print;
 use crate::shutdown::ServerHandle;
 
 /// Bytes of the waiting thread's stack: the smallest that a thread of this program may have.
@@ -19,29 +19,25 @@ const STACK: usize = *config::STACK.start();
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub(crate) fn watch(server: ServerHandle) -> Result<(), Failure> {
+pub(crate) fn watch(server: ServerHandle) -> Result<(), String> {
     // The accept loop handles the signals, so the thread blocks all but SIGTTIN. The kernel sends that one to a
     // process in the background that reads the terminal, and stops the process, as it should. With the signal
     // blocked the read would fail instead, which looks like the end of input.
     let mut blocked = SigSet::all();
     blocked.remove(Signal::SIGTTIN);
     let mask = blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK);
-    show("Press Enter to quit.");
+    // A closed console is no reason to stop the server.
+    let _ = print("Press Enter to quit.\n");
     let thread = thread::Builder::new().name("console".into()).stack_size(STACK).spawn(move || wait(&server));
     if let Ok(mask) = mask {
         let _ = mask.thread_set_mask();
     }
-    thread.map(drop).map_err(|error| Failure::Run(format!("cannot start the console's thread: {error}")))
+    thread.map(drop).map_err(|error| format!("cannot start the console's thread: {error}"))
 }
 
 fn wait(server: &ServerHandle) {
     // Skipping keeps nothing of the line, however long it is. A failed read counts as the end of input.
     let _ = io::stdin().lock().skip_until(b'\n');
-    show("Waiting for server to shut down...");
+    let _ = print("Waiting for server to shut down...\n");
     server.shutdown();
-}
-
-/// Prints a line on the console. A closed console is no reason to stop the server.
-pub(crate) fn show(text: &str) {
-    let _ = io::stdout().lock().write_all(format!("{text}\n").as_bytes());
 }

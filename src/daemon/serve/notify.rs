@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -16,7 +15,6 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::config;
-use crate::daemon::action::Failure;
 use crate::log::warn;
 use crate::server::Builder;
 use crate::server::activation::descriptor;
@@ -51,16 +49,19 @@ impl Notifications {
     ///
     /// # Errors
     /// When the descriptor cannot be written to, or a socket cannot be made.
-    pub(crate) fn attach(self, mut builder: Builder) -> Result<Builder, Failure> {
+    pub(crate) fn attach(self, mut builder: Builder) -> Result<Builder, String> {
         if let Some(number) = self.fd {
-            let failed = |error| Failure::Run(format!("--notify-fd {number}: cannot tell there: {error}"));
-            let fd = writable(number).map_err(failed)?;
-            builder = builder.on_ready(move || notify_ready(fd));
+            let mut fd =
+                writable(number).map_err(|error| format!("--notify-fd {number}: cannot tell there: {error}"))?;
+            builder = builder.on_ready(move || {
+                if let Err(error) = fd.write_all(b"\n") {
+                    warn!("The supervisor at --notify-fd was not told: {error}");
+                }
+            });
         }
         let Some(to) = self.socket else { return Ok(builder) };
-        let notify = notifier(to).map_err(|error| {
-            Failure::Run(format!("cannot make a socket to notify the supervisor of NOTIFY_SOCKET: {error}"))
-        })?;
+        let notify = notifier(to)
+            .map_err(|error| format!("cannot make a socket to notify the supervisor of NOTIFY_SOCKET: {error}"))?;
         let (ready, stopping) = (notify.clone(), notify.clone());
         let builder = builder.on_ready(move || ready("READY=1")).on_drain(move || stopping("STOPPING=1"));
         Ok(match self.watchdog {
@@ -106,19 +107,12 @@ fn watchdog(own: u32, pid: Option<&str>, limit: Option<&str>) -> Result<Option<D
 
 /// The inherited descriptor with this number, for writing.
 fn writable(number: i32) -> io::Result<File> {
-    let fd: OwnedFd = descriptor(number)?;
+    let fd = descriptor(number)?;
     let mode = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?) & OFlag::O_ACCMODE;
     if mode == OFlag::O_RDONLY {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is open for reading only"));
     }
     Ok(File::from(fd))
-}
-
-/// Writes the line that means ready, and closes the descriptor.
-fn notify_ready(mut fd: File) {
-    if let Err(error) = fd.write_all(b"\n") {
-        warn!("The supervisor at --notify-fd was not told: {error}");
-    }
 }
 
 /// Makes the function that sends a state to the supervisor. The socket is not connected, so that the datagrams reach a

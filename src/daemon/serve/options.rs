@@ -30,11 +30,11 @@ pub(crate) fn read(
             other => return Err(unexpected(&other)),
         };
         let option = option.ok_or_else(|| format!("unknown option {}", shown(&argument)))?;
-        given.push((option, if option.is_flag() { String::new() } else { text(&mut parser)? }));
+        given.push((option, if option.value.is_empty() { String::new() } else { text(parser.value()?)? }));
     }
     let mut settings = Settings::default();
     let mut set = |option: &Opt, source: &str, text: &str| {
-        option.set(&mut settings, services, text).map_err(|error| format!("{source} {text:?}: {error}"))
+        (option.set)(&mut settings, text, services).map_err(|error| format!("{source} {text:?}: {error}"))
     };
     for (option, text) in &given {
         set(option, &format!("--{}", option.name), text)?;
@@ -56,7 +56,7 @@ pub(crate) fn help(services: &Services) -> String {
         String::from("Usage: lastorders serve [OPTION]...\n\nServes until SIGHUP, SIGINT, SIGTERM or SIGQUIT.\n\n");
     let default = services.example(Protocol::Tcp);
     for option in OPTIONS {
-        let left = format!("--{} {}", option.name, option.value());
+        let left = format!("--{} {}", option.name, option.value);
         text += &format!("  {left:<27} {}\n", option.help.replace("{default}", &default));
     }
     text += &format!(
@@ -76,7 +76,7 @@ pub(crate) fn help(services: &Services) -> String {
 /// The options that take no value, as a command line has them.
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub(crate) fn flags() -> impl Iterator<Item = String> {
-    OPTIONS.iter().filter(|option| option.is_flag()).map(|option| format!("--{}", option.name))
+    OPTIONS.iter().filter(|option| option.value.is_empty()).map(|option| format!("--{}", option.name))
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use crate::daemon::action::Failure;
 use crate::log::warn;
 
 /// Bytes of the longest file that can hold a process id, with room for blanks.
@@ -35,10 +34,14 @@ impl PidFile {
     /// # Errors
     /// When the file there belongs to a server that runs; when that file is not a pid file; when the new one cannot
     /// be written.
-    pub(crate) fn write(path: &Path) -> Result<PidFile, Failure> {
-        let failed = |reason: String| Failure::Run(format!("cannot write the pid file {}: {reason}", path.display()));
-        check(path).map_err(failed)?;
-        create(path).map_err(|error| failed(format!("{error}; {}", advice(&error))))
+    pub(crate) fn write(path: &Path) -> Result<PidFile, String> {
+        let written = check(path).and_then(|()| {
+            create(path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => format!("{error}; make its directory first"),
+                _ => format!("{error}; choose a directory that this user may write to"),
+            })
+        });
+        written.map_err(|reason| format!("cannot write the pid file {}: {reason}", path.display()))
     }
 
     fn remove(&mut self) -> io::Result<()> {
@@ -50,14 +53,11 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        match self.remove() {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                // The directory may belong to another user than --user. An empty file at least names no process.
-                let _ = self.file.set_len(0);
-                warn!("The pid file {} was emptied, it cannot be removed: {error}", self.path.display());
-            }
+        let failed = self.remove().err().filter(|error| error.kind() != io::ErrorKind::NotFound);
+        if let Some(error) = failed {
+            // The directory may belong to another user than --user. An empty file at least names no process.
+            let _ = self.file.set_len(0);
+            warn!("The pid file {} was emptied, it cannot be removed: {error}", self.path.display());
         }
     }
 }
@@ -76,25 +76,18 @@ fn check(path: &Path) -> Result<(), String> {
     let read = is_file && (&file).take(LONGEST).read_to_string(&mut text).is_ok();
     let text = text.trim();
     let process = text.parse().ok().filter(|number| *number > 0);
+    // EPERM, unlike ESRCH, means that there is such a process.
+    let is_alive = |process| kill(Pid::from_raw(process), None) != Err(Errno::ESRCH);
+    // A shared lock, so that two processes that do this at the same time do not take each other for the server.
+    let is_locked = || matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)));
     match process {
-        Some(process) if is_alive(process) && try_lock(file) == Err(Errno::EWOULDBLOCK) => {
+        Some(process) if is_alive(process) && is_locked() => {
             Err(format!("the server with process id {process} has it; stop that, or choose another path"))
         }
         // A server that is not allowed to remove its file leaves it empty.
         _ if read && (process.is_some() || text.is_empty()) => Ok(()),
         _ => Err("what is there is not a pid file; choose another path".into()),
     }
-}
-
-/// EPERM, unlike ESRCH, means that there is such a process.
-fn is_alive(process: i32) -> bool {
-    kill(Pid::from_raw(process), None) != Err(Errno::ESRCH)
-}
-
-/// Locks a file for a moment. EWOULDBLOCK means that its server holds the lock. The lock is a shared one, so that two
-/// processes that do this at the same time do not take each other for the server.
-fn try_lock(file: File) -> Result<(), Errno> {
-    Flock::lock(file, FlockArg::LockSharedNonblock).map(drop).map_err(|(_, error)| error)
 }
 
 fn create(path: &Path) -> io::Result<PidFile> {
@@ -114,11 +107,4 @@ fn create(path: &Path) -> io::Result<PidFile> {
         let _ = fs::remove_file(&new);
     }
     written
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => "make its directory first",
-        _ => "choose a directory that this user may write to",
-    }
 }

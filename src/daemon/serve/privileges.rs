@@ -16,7 +16,7 @@ use nix::unistd::{
     setresgid, setresuid, setuid,
 };
 
-use crate::daemon::action::Failure;
+use crate::daemon::values::parsed;
 
 /// The user and group that the server runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,15 +32,10 @@ const FORM: &str = "expected the name of a user, or UID:GID";
 /// Looks up a user: a name, a number, or two numbers with a colon, which need no entry in the user database.
 pub(crate) fn account(text: &str) -> Result<Account, String> {
     let (user, group) = match text.split_once(':') {
-        Some((user, group)) => match (user.parse(), group.parse()) {
-            (Ok(user), Ok(group)) => (Uid::from_raw(user), Gid::from_raw(group)),
-            _ => return Err(FORM.into()),
-        },
+        Some((user, group)) => (Uid::from_raw(parsed(user, FORM)?), Gid::from_raw(parsed(group, FORM)?)),
         None => {
-            let found = match text.parse() {
-                Ok(number) => User::from_uid(Uid::from_raw(number)),
-                Err(_) => User::from_name(text),
-            };
+            let number = text.parse().map(Uid::from_raw);
+            let found = number.map_or_else(|_| User::from_name(text), User::from_uid);
             let found = found.map_err(|error| format!("cannot look up the user: {error}; {FORM}"))?;
             let found = found.ok_or_else(|| format!("there is no such user; {FORM}"))?;
             (found.uid, found.gid)
@@ -58,15 +53,14 @@ pub(crate) fn account(text: &str) -> Result<Account, String> {
 
 impl Account {
     /// Makes a log file that does not exist yet, and gives it to the user. An existing one stays as it is, because it
-    /// may be a link to any file, made by a user that can write to the directory.
-    pub(crate) fn create_file(&self, path: &Path) {
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path);
+    /// may be a link to any file, made by a user that can write to the directory. Then calls `open` with the rights of
+    /// the user, so that opening the file again later works too.
+    pub(crate) fn open_log<T>(&self, path: Option<&Path>, open: impl FnOnce() -> T) -> T {
         // An error shows again when the file is opened, and is reported then.
-        let _ = made.map(|file| fchown(file, Some(self.user), Some(self.group)));
-    }
-
-    /// Opens files with the rights of the user, so that opening them again later works too.
-    pub(crate) fn with_file_rights<T>(&self, open: impl FnOnce() -> T) -> T {
+        let made = path.map(|path| OpenOptions::new().write(true).create_new(true).mode(0o640).open(path));
+        if let Some(Ok(file)) = made {
+            let _ = fchown(file, Some(self.user), Some(self.group));
+        }
         let (group, user) = (setfsgid(self.group), setfsuid(self.user));
         let opened = open();
         setfsuid(user);
@@ -78,7 +72,7 @@ impl Account {
     ///
     /// # Errors
     /// When the path is no socket any more, or what fchownat(2) says.
-    pub(crate) fn own_socket(&self, path: &Path) -> Result<(), Failure> {
+    pub(crate) fn own_socket(&self, path: &Path) -> Result<(), String> {
         // The descriptor keeps the path from leading to another file between the check and the change of owner.
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
         let given = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).and_then(|file| {
@@ -87,9 +81,7 @@ impl Account {
             }
             Ok(fchownat(file, "", Some(self.user), Some(self.group), AtFlags::AT_EMPTY_PATH)?)
         });
-        given.map_err(|error| {
-            Failure::Run(format!("cannot give the control socket {} to {}: {error}", path.display(), self.name))
-        })
+        given.map_err(|error| format!("cannot give the control socket {} to {}: {error}", path.display(), self.name))
     }
 
     /// Becomes the user, for good.
@@ -97,8 +89,8 @@ impl Account {
     /// # Errors
     /// When a step fails, or the kernel reports another outcome than the wanted one. The process may be between two
     /// users then, and must end.
-    pub(crate) fn become_user(&self) -> Result<(), Failure> {
-        let failed = |text: String| Failure::Run(format!("cannot run as --user {}: {text}", self.name));
+    pub(crate) fn become_user(&self) -> Result<(), String> {
+        let failed = |text: String| format!("cannot run as --user {}: {text}", self.name);
         let step = |step: &'static str| {
             move |error: Errno| failed(format!("cannot {step}: {error}; start it as root, or without --user"))
         };
@@ -111,18 +103,16 @@ impl Account {
     fn verify(&self) -> Result<(), String> {
         let (user, group) = (self.user, self.group);
         if getresuid() != Ok(ResUid { real: user, effective: user, saved: user }) {
-            return Err("the user is another".into());
-        }
-        if getresgid() != Ok(ResGid { real: group, effective: group, saved: group }) {
-            return Err("the group is another".into());
-        }
-        if getgroups().map(|groups| groups.len()) != Ok(0) {
-            return Err("it is in other groups".into());
-        }
-        // A capability, or a bit of prctl(2) PR_SET_SECUREBITS, may have kept a way back to root.
-        match setuid(Uid::from_raw(0)) {
-            Ok(()) => Err("it can become root again".into()),
-            Err(_) => Ok(()),
+            Err("the user is another".into())
+        } else if getresgid() != Ok(ResGid { real: group, effective: group, saved: group }) {
+            Err("the group is another".into())
+        } else if getgroups().map(|groups| groups.len()) != Ok(0) {
+            Err("it is in other groups".into())
+        } else if setuid(Uid::from_raw(0)).is_ok() {
+            // A capability, or a bit of prctl(2) PR_SET_SECUREBITS, has kept a way back to root.
+            Err("it can become root again".into())
+        } else {
+            Ok(())
         }
     }
 }

@@ -41,20 +41,26 @@ fn run(mut settings: Settings, mut services: Services) -> Result<(), Failure> {
     let notifications = Notifications::from_environment(settings.notify_fd).map_err(Failure::Usage)?;
     check_console(&settings)?;
     if settings.daemon {
-        settings.make_paths_absolute().map_err(Failure::Run)?;
+        settings.make_paths_absolute()?;
     }
     if settings.sockets.is_empty() && inherited.is_empty() {
-        settings.sockets.extend(services.default_socket());
+        settings.sockets.extend(services.socket(Protocol::Tcp, &services.example(Protocol::Tcp)));
     }
     let builder = with_sockets(Builder::new(), inherited, &settings, &mut services)?;
     let builder = with_settings(builder, &settings);
     if settings.check {
-        return print(&format!("{}\n", builder.budget()?));
+        return Ok(print(&format!("{}\n", builder.budget()?))?);
     }
-    let builder = notifications.attach(builder)?;
+    let mut builder = notifications.attach(builder)?;
     start_logging(&settings)?;
-    let builder = detached(builder, &settings)?;
-    match with_signals(builder).and_then(Builder::build) {
+    if settings.daemon {
+        builder = detached(builder)?;
+    }
+    let builder = builder.handle_signals().on_signal(Signal::SIGUSR2 as i32, logging::reopen)?;
+    // By default the kernel ends a process whose log file reaches `ulimit -f`. With the signal handled, the write fails
+    // instead.
+    let builder = builder.on_signal(Signal::SIGXFSZ as i32, || {})?;
+    match builder.build() {
         // A signal to stop came before the server was built, so nothing failed. With --daemon this is an error all the
         // same, because the process that waits for the server must report that there is none.
         Err(stopped @ Error::Stopped { .. }) if !settings.daemon => {
@@ -102,7 +108,7 @@ fn with_sockets(
             Socket::Multicast(address) => Group::new(address, settings.interface.clone())
                 .map(|group| builder.datagram(MulticastLog).name("multicast").join(group)),
         };
-        builder = next.map_err(|error| Failure::Run(error.to_string()))?;
+        builder = next.map_err(|error| error.to_string())?;
     }
     Ok(builder)
 }
@@ -118,13 +124,10 @@ fn with_settings(builder: Builder, settings: &Settings) -> Builder {
     if settings.fork { builder.forking(settings.max_children) } else { builder }
 }
 
-fn start_logging(settings: &Settings) -> Result<(), Failure> {
+fn start_logging(settings: &Settings) -> Result<(), String> {
     let logging = &settings.logging;
     match &settings.user {
-        Some(user) => {
-            logging.file.as_deref().inspect(|path| user.create_file(path));
-            user.with_file_rights(|| logging::start(logging))?;
-        }
+        Some(user) => user.open_log(logging.file.as_deref(), || logging::start(logging))?,
         None => logging::start(logging)?,
     }
     let only_console = !logging.syslog && logging.file.is_none() && logging.level != LevelFilter::Off;
@@ -134,23 +137,12 @@ fn start_logging(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// With `--daemon`, continues in the background. The process that was started exits once the server is ready and not
-/// before, because it must report what can still fail, such as the start of the workers.
-fn detached(builder: Builder, settings: &Settings) -> Result<Builder, Failure> {
-    if !settings.daemon {
-        return Ok(builder);
-    }
-    let background = background::detach()?;
-    Ok(builder.on_ready(move || background.ready()))
-}
-
-fn with_signals(builder: Builder) -> Result<Builder, Error> {
-    builder
-        .handle_signals()
-        .on_signal(Signal::SIGUSR2 as i32, logging::reopen)?
-        // By default the kernel ends a process whose log file reaches `ulimit -f`. With the signal handled, the write
-        // fails instead.
-        .on_signal(Signal::SIGXFSZ as i32, || {})
+/// Continues in the background. The process that was started exits once the server is ready and not before, because it
+/// must report what can still fail, such as the start of the workers.
+fn detached(builder: Builder) -> Result<Builder, String> {
+    let hint = "choose to run without --daemon, or see that /proc and /dev are mounted";
+    let ready = background::detach().map_err(|error| format!("cannot go on in the background: {error}; {hint}"))?;
+    Ok(builder.on_ready(ready))
 }
 
 fn serve(server: Server, settings: &Settings) -> Result<(), Failure> {
@@ -176,7 +168,7 @@ fn serve(server: Server, settings: &Settings) -> Result<(), Failure> {
     })?;
     info!("Server stopped. {report}");
     if settings.console {
-        console::show("Exiting now.");
+        let _ = print("Exiting now.\n");
     }
     Ok(())
 }

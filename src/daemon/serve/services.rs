@@ -7,7 +7,6 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::settings::{Protocol, Settings, Socket};
-use crate::daemon::action::Failure;
 use crate::error::Error;
 use crate::server::Builder;
 
@@ -67,30 +66,22 @@ impl Services {
         self.of(protocol).collect::<Vec<_>>().join(", ")
     }
 
-    /// A value of `--tcp` or `--udp` that would be right.
+    /// A value of `--tcp` or `--udp` that would be right. For `--tcp` it is the default, which the server gets when
+    /// neither the command line nor the supervisor names a socket.
     pub(crate) fn example(&self, protocol: Protocol) -> String {
-        format!("{}={}", self.first(protocol), default_address(protocol))
-    }
-
-    /// The socket that the server gets when neither the command line nor the supervisor names one.
-    pub(crate) fn default_socket(&self) -> Option<Socket> {
-        let protocol = Protocol::Tcp;
-        let name = self.of(protocol).next()?;
-        Some(Socket::Service { protocol, name, address: default_address(protocol) })
+        let port = if protocol == Protocol::Tcp { 9999 } else { 5006 };
+        format!("{}=127.0.0.1:{port}", self.first(protocol))
     }
 
     /// Reads `SERVICE=ADDRESS`.
     pub(crate) fn socket(&self, protocol: Protocol, text: &str) -> Result<Socket, String> {
         let form = || format!("expected SERVICE=ADDRESS, as in {}", self.example(protocol));
         let (name, address) = text.split_once('=').ok_or_else(form)?;
-        let name = self.find(protocol, name).ok_or_else(|| self.unknown(protocol, name))?;
+        let unknown = || format!("unknown service {name:?}; choose {}", self.names(protocol));
+        let name = self.find(protocol, name).ok_or_else(unknown)?;
         let known = socket_address(address);
         let address = known.ok_or_else(|| format!("{address:?} is not an address with a port; {}", form()))?;
         Ok(Socket::Service { protocol, name, address })
-    }
-
-    fn unknown(&self, protocol: Protocol, name: &str) -> String {
-        format!("unknown service {name:?}; choose {}", self.names(protocol))
     }
 
     /// Adds a service to the server. The socket that the caller adds next is a socket of that service.
@@ -103,13 +94,11 @@ impl Services {
         name: &'static str,
         settings: &Settings,
         builder: Builder,
-    ) -> Result<Builder, Failure> {
-        if protocol == Protocol::Tcp && std::mem::replace(&mut self.last_tcp, name) == name {
-            return Ok(builder);
-        }
+    ) -> Result<Builder, Error> {
+        let shared = protocol == Protocol::Tcp && std::mem::replace(&mut self.last_tcp, name) == name;
         match self.entries.iter_mut().find(|entry| entry.protocol == protocol && entry.name == name) {
-            Some(entry) => Ok((entry.add)(settings, builder)?.name(name)),
-            None => Err(Failure::Usage(self.unknown(protocol, name))),
+            Some(entry) if !shared => Ok((entry.add)(settings, builder)?.name(name)),
+            _ => Ok(builder),
         }
     }
 }
@@ -125,11 +114,6 @@ fn socket_address(text: &str) -> Option<SocketAddr> {
     };
     // As in an address, a port has digits only.
     format!("{host}:{port}").parse().ok()
-}
-
-fn default_address(protocol: Protocol) -> SocketAddr {
-    let port = if protocol == Protocol::Tcp { 9999 } else { 5006 };
-    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 #[cfg(test)]
@@ -154,8 +138,8 @@ mod tests {
 
     #[test]
     fn the_first_tcp_service_is_the_default() {
-        assert_eq!(Services::default().default_socket(), None);
-        let services = Services::sample();
-        assert_eq!(services.default_socket(), services.socket(Protocol::Tcp, "echo=127.0.0.1:9999").ok());
+        let services = Services::default();
+        assert!(services.socket(Protocol::Tcp, &services.example(Protocol::Tcp)).is_err());
+        assert_eq!(Services::sample().example(Protocol::Tcp), "echo=127.0.0.1:9999");
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! The table of options writes the fields, and `run` reads them. Nothing here knows an option's name or text.
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -85,7 +84,7 @@ impl Settings {
     pub(crate) fn make_paths_absolute(&mut self) -> Result<(), String> {
         let paths = [&mut self.control, &mut self.pid_file, &mut self.logging.file];
         for path in paths.into_iter().flatten() {
-            *path = std::path::absolute(&*path).map_err(|error: io::Error| format!("{}: {error}", path.display()))?;
+            *path = std::path::absolute(&*path).map_err(|error| format!("{}: {error}", path.display()))?;
         }
         Ok(())
     }
