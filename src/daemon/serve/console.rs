@@ -12,9 +12,6 @@ use crate::config;
 use crate::daemon::action::print;
 use crate::shutdown::ServerHandle;
 
-/// Bytes of the waiting thread's stack: the smallest that a thread of this program may have.
-const STACK: usize = *config::STACK.start();
-
 /// Asks for Enter, and starts a thread that stops the server when Enter comes.
 ///
 /// # Errors
@@ -28,7 +25,9 @@ pub(crate) fn watch(server: ServerHandle) -> Result<(), String> {
     let mask = blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK);
     // A closed console is no reason to stop the server.
     let _ = print("Press Enter to quit.\n");
-    let thread = thread::Builder::new().name("console".into()).stack_size(STACK).spawn(move || wait(&server));
+    // The smallest stack that a thread of this program may have.
+    let thread = thread::Builder::new().name("console".into()).stack_size(*config::STACK.start());
+    let thread = thread.spawn(move || wait(&server));
     if let Ok(mask) = mask {
         let _ = mask.thread_set_mask();
     }

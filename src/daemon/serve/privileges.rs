@@ -97,23 +97,20 @@ impl Account {
         setgroups(&[]).map_err(step("leave the groups of the user before"))?;
         setresgid(self.group, self.group, self.group).map_err(step("change the group"))?;
         setresuid(self.user, self.user, self.user).map_err(step("change the user"))?;
-        self.verify().map_err(|text| failed(format!("{text} afterwards")))
-    }
-
-    fn verify(&self) -> Result<(), String> {
         let (user, group) = (self.user, self.group);
-        if getresuid() != Ok(ResUid { real: user, effective: user, saved: user }) {
-            Err("the user is another".into())
+        let text = if getresuid() != Ok(ResUid { real: user, effective: user, saved: user }) {
+            "the user is another"
         } else if getresgid() != Ok(ResGid { real: group, effective: group, saved: group }) {
-            Err("the group is another".into())
+            "the group is another"
         } else if getgroups().map(|groups| groups.len()) != Ok(0) {
-            Err("it is in other groups".into())
+            "it is in other groups"
         } else if setuid(Uid::from_raw(0)).is_ok() {
             // A capability, or a bit of prctl(2) PR_SET_SECUREBITS, has kept a way back to root.
-            Err("it can become root again".into())
+            "it can become root again"
         } else {
-            Ok(())
-        }
+            return Ok(());
+        };
+        Err(failed(format!("{text} afterwards")))
     }
 }
 
