@@ -10,36 +10,20 @@ use std::io::{self, Read};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tz::TimeZone;
 use tz::timezone::TimeZoneSettings;
+use tz::{TimeZone, UtcDateTime};
 
 /// Where zones are kept that `TZ` names, as in `TZ=Europe/Berlin`.
 const DIRECTORIES: &[&str] = &["/usr/share/zoneinfo", "/share/zoneinfo", "/etc/zoneinfo"];
 /// Bytes of a zone file that are read at most; the largest in use have about 4,000.
 const ZONE_FILE: u64 = 65_536;
-const DAY: i64 = 86_400;
 
 /// A moment as the calendar and the clock on the wall show it.
 ///
 /// Its `Display` is `2026-11-21 01:38:47.123456`; a precision sets the digits of the fraction, and `{:.0}` leaves
 /// it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LocalTime {
-    /// The year, by the Gregorian calendar.
-    year: i32,
-    /// 1 to 12.
-    month: u8,
-    /// 1 to 31.
-    day: u8,
-    /// 0 to 23.
-    hour: u8,
-    /// 0 to 59.
-    minute: u8,
-    /// 0 to 59: the system's clock repeats a leap second instead of counting it.
-    second: u8,
-    /// Microseconds, 0 to 999,999.
-    micros: u32,
-}
+pub(crate) struct LocalTime(UtcDateTime);
 
 /// The time in the system's time zone, as tzset(3) finds it: `TZ` if set, else `/etc/localtime`, else the text in
 /// `/etc/TZ`, as boards without zone files have it. What cannot be read or understood means UTC.
@@ -52,12 +36,10 @@ pub(crate) fn now() -> LocalTime {
         let variable = std::env::var_os("TZ");
         zone(variable.as_ref().map(|text| text.to_string_lossy()).as_deref())
     });
-    let (seconds, nanos) = match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => (since.as_secs().cast_signed(), since.subsec_nanos()),
-        // A clock before 1970 was never set.
-        Err(_) => (0, 0),
-    };
-    civil(seconds.saturating_add(offset(zone, seconds)), nanos / 1_000)
+    // A clock before 1970 was never set.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs().cast_signed();
+    civil(seconds.saturating_add(offset(zone, seconds)), since.subsec_nanos())
 }
 
 fn zone(variable: Option<&str>) -> TimeZone {
@@ -93,35 +75,19 @@ fn offset(zone: &TimeZone, seconds: i64) -> i64 {
     zone.find_local_time_type(seconds).ok().or_else(last).map_or(0, |kind| i64::from(kind.ut_offset()))
 }
 
-/// The date and time of seconds since 1970-01-01 00:00:00. The calendar is counted in eras of 400 years, which
-/// all have the same number of days, and in years that begin in March, so that the leap day is their last.
-fn civil(seconds: i64, micros: u32) -> LocalTime {
-    const ERA: i64 = 146_097;
-    const DAYS_BEFORE_1970: i64 = 719_468; // since 0000-03-01
-    let (days, clock) = (seconds.div_euclid(DAY) + DAYS_BEFORE_1970, seconds.rem_euclid(DAY));
-    let (era, day_of_era) = (days.div_euclid(ERA), days.rem_euclid(ERA));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153; // 0 is March; five months have 153 days
-    let year = era * 400 + year_of_era + i64::from(month >= 10);
-    LocalTime {
-        year: year as i32,
-        month: (if month < 10 { month + 3 } else { month - 9 }) as u8,
-        day: (day_of_year - (153 * month + 2) / 5 + 1) as u8,
-        hour: (clock / 3_600) as u8,
-        minute: (clock / 60 % 60) as u8,
-        second: (clock % 60) as u8,
-        micros,
-    }
+/// The date and time of seconds since 1970-01-01 00:00:00; the last of the years that 32 bits count for any later one.
+fn civil(seconds: i64, nanos: u32) -> LocalTime {
+    LocalTime(UtcDateTime::from_timespec(seconds, nanos).unwrap_or(UtcDateTime::MAX))
 }
 
 impl fmt::Display for LocalTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LocalTime { year, month, day, hour, minute, second, micros } = self;
-        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")?;
+        let LocalTime(time) = self;
+        write!(f, "{:04}-{:02}-{:02} ", time.year(), time.month(), time.month_day())?;
+        write!(f, "{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second())?;
         match f.precision().unwrap_or(6).min(6) {
             0 => Ok(()),
-            digits => write!(f, ".{:0digits$}", micros / 10_u32.pow(6 - digits as u32)),
+            digits => write!(f, ".{:0digits$}", time.nanoseconds() / 10_u32.pow(9 - digits as u32)),
         }
     }
 }
@@ -155,29 +121,8 @@ mod tests {
     }
 
     #[test]
-    fn every_day_of_an_era_follows_the_one_before() {
-        let mut last = civil(-DAY, 0);
-        for day in 0..146_097 {
-            let next = civil(day * DAY, 0);
-            let leap = last.year % 4 == 0 && (last.year % 100 != 0 || last.year % 400 == 0);
-            let length = match last.month {
-                2 => 28 + u8::from(leap),
-                4 | 6 | 9 | 11 => 30,
-                _ => 31,
-            };
-            let expected = match (last.day == length, last.month) {
-                (false, month) => (last.year, month, last.day + 1),
-                (true, 12) => (last.year + 1, 1, 1),
-                (true, month) => (last.year, month + 1, 1),
-            };
-            assert_eq!((next.year, next.month, next.day), expected);
-            last = next;
-        }
-    }
-
-    #[test]
     fn the_precision_sets_the_digits() {
-        let time = civil(1_795_225_127, 4_050);
+        let time = civil(1_795_225_127, 4_050_999);
         assert_eq!(time.to_string(), "2026-11-21 01:38:47.004050");
         assert_eq!(
             format!("{time:.3} {time:.0} {time:.9}"),
