@@ -47,7 +47,7 @@ impl Time {
     /// Reads the time zone from the file system, and allocates. No later call does either.
     pub fn new() -> Time {
         localtime::now();
-        Time { amplified: Arc::new(RateLimit::of_lines(AMPLIFIED_RATE, Duration::from_secs(1))) }
+        Time { amplified: Arc::new(RateLimit::new(AMPLIFIED_RATE, Duration::from_secs(1))) }
     }
 }
 

@@ -11,7 +11,7 @@ use super::streaming::Streaming;
 use crate::config::Limits;
 use crate::error::Error;
 use crate::stats::{Counter, Counters, Stats, StatsSource, WorkerCounter};
-use crate::sys::{Clock, Event};
+use crate::sys::{Clock, Event, is_readable};
 
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -87,7 +87,7 @@ impl Context {
             return true;
         }
         let is_child = self.family.as_ref().is_some_and(|family| family.is_child.load(Ordering::Relaxed));
-        if is_child && self.drain.is_raised() {
+        if is_child && is_readable(&self.drain) {
             // The parent never takes the event, so the child need not poll it again.
             self.draining.store(true, Ordering::Release);
             return true;

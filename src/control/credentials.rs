@@ -22,7 +22,7 @@ pub(super) struct PeerCredentials(RateLimit);
 
 impl Default for PeerCredentials {
     fn default() -> PeerCredentials {
-        PeerCredentials(RateLimit::new(Duration::from_secs(1)))
+        PeerCredentials(RateLimit::new(1, Duration::from_secs(1)))
     }
 }
 

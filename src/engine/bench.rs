@@ -7,9 +7,10 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use nix::sys::epoll::EpollTimeout;
 
 use super::ownership::{Idle, Occupant, Owned, Ready, Slots};
-use super::poller::{Poller, Timeout};
+use super::poller::Poller;
 use super::queue::{self, Job, Returned, Work};
 use crate::config::Limits;
 use crate::connection::{Client, Connection, Context, Interest, Link, Transport};
@@ -92,7 +93,7 @@ impl Parking {
     /// Takes what is ready from the poller, claims it, and parks it again. True when there was something.
     pub fn poll(&self) -> bool {
         let mut found = None;
-        self.poller.wait(Timeout::Zero, |_| found = self.slots.edge(0));
+        self.poller.wait(EpollTimeout::ZERO, |_| found = self.slots.edge(0));
         self.park(found)
     }
 

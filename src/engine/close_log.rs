@@ -22,7 +22,7 @@ pub(super) struct CloseLog {
 
 impl Default for CloseLog {
     fn default() -> CloseLog {
-        let limit = || RateLimit::of_lines(CLOSE_LINES, Duration::from_secs(1));
+        let limit = || RateLimit::new(CLOSE_LINES, Duration::from_secs(1));
         CloseLog { timeouts: limit(), resets: limit(), pipes: limit(), errors: limit() }
     }
 }

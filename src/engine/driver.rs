@@ -87,8 +87,8 @@ impl Services {
             blocks: Blocks::new(block_pairs(context.limits.workers, connections), context.limits.buffer),
             tcp,
             udp,
-            panic_lines: RateLimit::new(Duration::from_secs(60)),
-            udp_error_lines: RateLimit::new(Duration::from_secs(60)),
+            panic_lines: RateLimit::new(1, Duration::from_secs(60)),
+            udp_error_lines: RateLimit::new(1, Duration::from_secs(60)),
             close_log: CloseLog::default(),
             context,
         }

@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::thread;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::access::Backoff;
@@ -15,7 +14,7 @@ use crate::config::EVENTS;
 use crate::connection::Interest;
 use crate::error::Error;
 use crate::log::{Text, debug};
-use crate::sys::Event;
+use crate::sys::{Event, is_readable};
 
 /// The number under which the leader's own event is registered: no slot has it.
 const LEADER: u64 = u64::MAX;
@@ -34,13 +33,6 @@ pub(super) enum Edge {
     HungUp(u16),
 }
 
-/// How long the leader may wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Timeout {
-    Infinite,
-    Zero,
-}
-
 impl Poller {
     /// Makes a poller whose leader is called away by raising `leader`, which must live as long.
     pub(super) fn new(leader: &Event) -> Result<Poller, Error> {
@@ -53,8 +45,7 @@ impl Poller {
 
     /// True when [`wait`](Poller::wait) would find something. Takes nothing away: an epoll instance can be polled.
     pub(super) fn is_ready(&self) -> bool {
-        let mut fds = [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+        is_readable(&self.epoll.0)
     }
 
     /// Watches a socket for `wanted`; `watched` is what it is watched for so far, and is kept up to date. Readiness
@@ -87,9 +78,8 @@ impl Poller {
     }
 
     /// Reports up to [`EVENTS`] edges, after waiting for the first one as long as `timeout` allows.
-    pub(super) fn wait(&self, timeout: Timeout, mut report: impl FnMut(Edge)) {
+    pub(super) fn wait(&self, timeout: EpollTimeout, mut report: impl FnMut(Edge)) {
         let mut events = [EpollEvent::empty(); EVENTS];
-        let timeout = if timeout == Timeout::Infinite { EpollTimeout::NONE } else { EpollTimeout::ZERO };
         let count = match self.epoll.wait(&mut events, timeout) {
             Ok(count) => count,
             // Workers block all signals, but a debugger's stop and continue shows as EINTR too (signal(7)).

@@ -36,7 +36,7 @@ pub(super) struct Queue {
     accept_loop: Arc<Event>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
     /// In a box: what contains it is moved a few times at the start, over stack that then stays in memory.
     ready: Box<Deque<Ready, READY>>,
@@ -60,8 +60,9 @@ struct Inner {
 }
 
 /// The right to wait for the parked connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Lead {
+    #[default]
     Vacant,
     Taken,
 }
@@ -132,20 +133,7 @@ impl Inner {
 
 impl Queue {
     pub(super) fn new(limit: usize, work: Work, leader: Arc<Event>, accept_loop: Arc<Event>) -> Queue {
-        let inner = Inner {
-            ready: Box::new(Deque::new()),
-            lead: Lead::Vacant,
-            is_leader_called: false,
-            is_paused: false,
-            asleep: 0,
-            is_waking: false,
-            taken: 0,
-            since_poll: 0,
-            room_is_awaited: false,
-            longest: 0,
-            is_stopped: false,
-        };
-        Queue { inner: Mutex::new(inner), available: Condvar::new(), work, limit, leader, accept_loop }
+        Queue { inner: Mutex::new(Inner::default()), available: Condvar::new(), work, limit, leader, accept_loop }
     }
 
     /// The next job of a worker. Blocks while there is none and another worker leads.

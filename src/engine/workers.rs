@@ -10,13 +10,14 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use heapless::Vec;
+use nix::sys::epoll::EpollTimeout;
 use nix::sys::signal::{SigSet, SigmaskHow};
 use threadpool::ThreadPool;
 
 use super::Engine;
 use super::driver::{Driver, Event, panic_message};
 use super::ownership::Ready;
-use super::poller::{Edge, Timeout};
+use super::poller::Edge;
 use super::queue::{Job, Returned};
 use crate::config::EVENTS;
 use crate::error::Error;
@@ -114,15 +115,15 @@ impl Engine {
                     let unfinished = self.drive(self.slots.own(ready), Event::Ready, driver);
                     self.queue.next::<EVENTS>(unfinished.map_or(Returned::Nothing, Returned::Unfinished))
                 }
-                Job::Poll => self.lead(Timeout::Infinite),
-                Job::PollOnce => self.lead(Timeout::Zero),
+                Job::Poll => self.lead(EpollTimeout::NONE),
+                Job::PollOnce => self.lead(EpollTimeout::ZERO),
                 Job::Stop => return,
             }
         }
     }
 
     /// Takes what is ready from the poller to the queue, and gives up the lead.
-    fn lead(&self, timeout: Timeout) -> Job {
+    fn lead(&self, timeout: EpollTimeout) -> Job {
         let mut lead = Lead { engine: self, found: Vec::new() };
         self.poller.wait(timeout, |edge| {
             let ready = match edge {

@@ -72,8 +72,8 @@ impl Accepting {
             deferred: Deferred::default(),
             queue: ReadyQueue::HasRoom,
             reserve: Some(reserve),
-            failure_lines: RateLimit::new(Duration::from_secs(1)),
-            share_lines: RateLimit::new(Duration::from_secs(1)),
+            failure_lines: RateLimit::new(1, Duration::from_secs(1)),
+            share_lines: RateLimit::new(1, Duration::from_secs(1)),
         })
     }
 

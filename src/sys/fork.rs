@@ -67,18 +67,14 @@ impl Signals {
         }
         let _ = mask.thread_set_mask();
         match forked? {
-            Some(child) => Ok(Pid::from_raw(child.cast_signed())),
+            Some(child) => Ok(child),
             None => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
     /// Makes a new process independent of its parent's signals, but not of its parent.
     fn detach(&self, parent: Pid, mask: &SigSet) -> nix::Result<()> {
-        set_pdeathsig(Signal::SIGKILL)?;
-        // The parent may have died before the line above: then the kernel would not send that signal any more.
-        if getppid() != parent {
-            return Err(Errno::ESRCH);
-        }
+        end_with(parent)?;
         for signal in &self.routed {
             // SIGCHLD gets its default: with SIG_IGN the kernel would reap the processes that a service waits for.
             let handler = if signal == Signal::SIGCHLD { SigHandler::SigDfl } else { SigHandler::SigIgn };
@@ -99,16 +95,25 @@ impl Signals {
 /// # Errors
 /// What fork(2) says; `Unsupported` when the process has a second thread, which the new one would lack, with
 /// whatever it holds locked; and what reading `/proc/self/task` says, where threads are counted.
-pub(crate) fn fork() -> io::Result<Option<u32>> {
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
     if threads()? != 1 {
         return Err(io::ErrorKind::Unsupported.into());
     }
     // SAFETY: this is the only thread, as was counted just now, and only it could start another. So no lock is held
     // by a thread that the child lacks, and the child may do whatever the parent may.
     match unsafe { nix::unistd::fork() }? {
-        ForkResult::Parent { child } => Ok(Some(child.as_raw().cast_unsigned())),
+        ForkResult::Parent { child } => Ok(Some(child)),
         ForkResult::Child => Ok(None),
     }
+}
+
+/// Makes the kernel end this process with SIGKILL when `parent` ends, however that ends.
+///
+/// # Errors
+/// `ESRCH` when the parent has ended already: the kernel would not send that signal any more.
+pub(crate) fn end_with(parent: Pid) -> nix::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH) }
 }
 
 /// How many threads the process has (proc(5): /proc/pid/task has a link for each, beside the usual two).

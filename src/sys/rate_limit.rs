@@ -26,13 +26,8 @@ struct State {
 }
 
 impl RateLimit {
-    /// One line per `repeat`.
-    pub(crate) const fn new(repeat: Duration) -> RateLimit {
-        RateLimit::of_lines(1, repeat)
-    }
-
     /// That many lines, at least one, per `repeat`.
-    pub(crate) const fn of_lines(lines: u32, repeat: Duration) -> RateLimit {
+    pub(crate) fn new(lines: u32, repeat: Duration) -> RateLimit {
         RateLimit { repeat, lines, state: Mutex::new(None) }
     }
 
@@ -46,16 +41,10 @@ impl RateLimit {
         match &mut *state {
             Some(last) if now - last.event < QUIET && now - last.line < self.repeat => {
                 last.event = now;
-                match last.spare.checked_sub(1) {
-                    Some(spare) => {
-                        last.spare = spare;
-                        Some(0)
-                    }
-                    None => {
-                        last.left_out += 1;
-                        None
-                    }
-                }
+                let gets_line = last.spare > 0;
+                last.spare -= u32::from(gets_line);
+                last.left_out += u64::from(!gets_line);
+                gets_line.then_some(0)
             }
             slot => {
                 let left_out = slot.as_ref().map_or(0, |last| last.left_out);
@@ -72,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_burst_gets_one_line_and_the_next_line_the_count() {
-        let burst = RateLimit::new(Duration::from_secs(60));
+        let burst = RateLimit::new(1, Duration::from_secs(60));
         let start = Instant::now();
         let at = |millis| burst.event_at(start + Duration::from_millis(millis));
         assert_eq!(at(0), Some(0));
@@ -88,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_first_few_of_a_burst_may_have_a_line_each() {
-        let burst = RateLimit::of_lines(3, Duration::from_secs(1));
+        let burst = RateLimit::new(3, Duration::from_secs(1));
         let start = Instant::now();
         let at = |millis| burst.event_at(start + Duration::from_millis(millis));
         assert_eq!([at(0), at(1), at(2), at(3), at(999)], [Some(0), Some(0), Some(0), None, None]);

@@ -19,11 +19,11 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, pipe2, setsid};
+use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, pipe2, setsid};
 
 use crate::daemon::action::print_error;
 use crate::log::error;
-use crate::sys::fork;
+use crate::sys::{end_with, fork};
 
 /// Continues in a new process in the background, in the directory `/`. The calling process never returns from this
 /// function: it exits with 0 once the server has called the returned function, else with the server's exit code. That
@@ -38,6 +38,8 @@ pub(crate) fn detach() -> io::Result<impl FnOnce()> {
     if let Some(leader) = fork()? {
         process::exit(wait_for_exit(leader));
     }
+    // An init script that gives up waiting, and kills what it has started, does not want the server any more. Not by
+    // SIGTERM, which the server may not handle yet.
     end_with(first)?;
     let leader = setsid()?;
     // The kernel closes the pipe without a byte when the server ends, in whatever way.
@@ -59,16 +61,8 @@ pub(crate) fn detach() -> io::Result<impl FnOnce()> {
     })
 }
 
-/// Makes the kernel kill this process when `parent` ends: an init script that gives up waiting, and kills what it has
-/// started, does not want the server any more. SIGKILL, because the server may not handle SIGTERM yet.
-fn end_with(parent: Pid) -> io::Result<()> {
-    set_pdeathsig(Signal::SIGKILL)?;
-    // The parent may have ended before the call above.
-    if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
-}
-
 /// Waits until the server is ready, or has ended. Returns the exit code.
-fn wait_until_ready(ready: OwnedFd, server: u32) -> i32 {
+fn wait_until_ready(ready: OwnedFd, server: Pid) -> i32 {
     match File::from(ready).read(&mut [0]) {
         Ok(1) => 0,
         _ => match wait_for_exit(server) {
@@ -79,9 +73,9 @@ fn wait_until_ready(ready: OwnedFd, server: u32) -> i32 {
 }
 
 /// Waits for a process to end. Returns its exit code, or 1 after reporting what ended it.
-fn wait_for_exit(process: u32) -> i32 {
+fn wait_for_exit(process: Pid) -> i32 {
     loop {
-        match waitpid(Pid::from_raw(process.cast_signed()), None) {
+        match waitpid(process, None) {
             Ok(WaitStatus::Exited(_, code)) => return code,
             Ok(WaitStatus::Signaled(_, signal, _)) => {
                 return report(&format!("{signal} ended the server before it was ready"));
