@@ -1,4 +1,4 @@
-//! The daemon in the background: what it reports to its starter, and its process id file.
+//! The daemon in the background: what it reports to its starter, and what is left of it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::faults::tracer::can_trace;
 use crate::logging::{Folder, read, texts};
-use crate::support::{Client, Daemon, command, guard, wait_until};
+use crate::support::{Client, command, guard, wait_until};
 
 /// A server in the background with its files in a folder, ended by the number in its pid file when dropped.
 pub struct Background(Folder);
@@ -293,75 +293,5 @@ fn a_forking_server_goes_to_the_background() {
         clients.iter_mut().for_each(|client| assert_eq!(client.rest(), b"SHUTDOWN"));
         drop(clients);
         wait_until("the server is gone", || !runs(pid));
-    });
-}
-
-/// In the foreground a pid file is kept as well. One that is stale is replaced: of a process that is gone, of one
-/// that got the number later, or emptied.
-#[test]
-fn a_stale_pid_file_is_replaced() {
-    guard(|| {
-        let folder = Folder::new("stale-pid");
-        let path = folder.file("pid");
-        let mut gone = Command::new("true").spawn().unwrap();
-        gone.wait().unwrap();
-        for stale in [format!("{}\n", gone.id()), format!("{}", std::process::id()), String::new(), "\n".into()] {
-            fs::write(&path, &stale).unwrap();
-            let mut daemon = Daemon::echo(&["--pid-file", &path]);
-            assert_eq!(read(&path), format!("{}\n", daemon.pid()), "in place of {stale:?}");
-            daemon.signal(Signal::SIGTERM);
-            daemon.wait_ok();
-            assert_eq!(fs::read_dir(folder.file("")).unwrap().count(), 0);
-        }
-        // Killed, it leaves one behind: that is no obstacle either.
-        let daemon = Daemon::echo(&["--pid-file", &path]);
-        drop(daemon);
-        assert!(fs::exists(&path).unwrap());
-        let mut daemon = Daemon::echo(&["--pid-file", &path]);
-        // Replaced by a person: not ours to remove.
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, "1\n").unwrap();
-        daemon.signal(Signal::SIGTERM);
-        daemon.wait_ok();
-        assert_eq!(read(&path), "1\n");
-    });
-}
-
-/// The file of a server that runs is left to it, and so is a file that is no pid file.
-#[test]
-fn what_is_not_a_stale_pid_file_stays() {
-    guard(|| {
-        let server = Background::new("live-pid");
-        let address = server.echo(&[]);
-        let pid = server.pid().unwrap();
-        let output =
-            command().args(["serve", "--tcp", "echo=127.0.0.1:0", "--pid-file", &server.file("pid")]).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
-        let reason = format!("/pid: the server with process id {pid} has it; stop that, or choose another path");
-        assert!(said(&output).contains(&reason), "{}", said(&output));
-        assert_eq!(server.pid(), Some(pid));
-        Client::greeted(address);
-        server.stop();
-        assert!(!fs::exists(server.file("pid")).unwrap());
-
-        let folder = Folder::new("precious");
-        for (name, text) in
-            [("text", "precious"), ("long", "1                                          "), ("zero", "0")]
-        {
-            let path = folder.file(name);
-            fs::write(&path, text).unwrap();
-            let output = command().args(["serve", "--tcp", "echo=127.0.0.1:0", "--pid-file", &path]).output().unwrap();
-            assert_eq!(output.status.code(), Some(1), "{name}");
-            assert!(said(&output).contains("is not a pid file"), "{}", said(&output));
-            assert_eq!(read(&path), text);
-        }
-        std::os::unix::fs::symlink(folder.file("text"), folder.file("link")).unwrap();
-        assert!(Command::new("mkfifo").arg(folder.file("pipe")).status().unwrap().success());
-        for name in ["link", "pipe", ""] {
-            let path = folder.file(name);
-            let output = command().args(["serve", "--tcp", "echo=127.0.0.1:0", "--pid-file", &path]).output().unwrap();
-            assert_eq!(output.status.code(), Some(1), "{name}: {}", said(&output));
-            assert!(said(&output).contains("cannot write the pid file"), "{}", said(&output));
-        }
     });
 }

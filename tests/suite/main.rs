@@ -24,6 +24,7 @@ mod logging;
 mod multicast;
 mod network;
 mod panics;
+mod pid_file;
 mod services;
 mod shares;
 mod shutdown;

@@ -1,60 +1,60 @@
 //! `--pid-file`: the server's process id in a file, for as long as the server runs.
 //!
-//! The file appears whole or not at all, and the server locks it (flock(2)) until the process ends, in whatever way.
-//! So a file without a lock is stale, even if another process has its id by now. A lock alone proves nothing either,
-//! because any process that can read the file can lock it.
+//! The server locks the file (flock(2)) until the process ends, in whatever way, and the lock alone decides whose the
+//! file is: the number in it may be another process's by now, or one of another pid namespace. A server writes and removes
+//! the file only while it has the lock on the file that the path names. So a file without a lock is stale, and two
+//! servers never share one. A reader finds the whole number, or an empty file for a moment at the start.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::mem::ManuallyDrop;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process;
+use std::time::{Duration, Instant};
+use std::{process, thread};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::OFlag;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use crate::log::warn;
+use crate::sys::try_lock;
 
 /// Bytes of the longest file that can hold a process id, with room for blanks.
-const LONGEST: u64 = 32;
+const LONGEST: usize = 32;
+/// How long a start waits for a lock whose server is gone. The processes of `--fork` share the lock, and end a moment
+/// after their server was killed.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The file of this process, removed when dropped.
 pub(crate) struct PidFile {
     path: PathBuf,
-    /// Never unlocked by hand: the kernel does that when the process ends, and cannot fail.
-    file: ManuallyDrop<Flock<File>>,
+    /// Invariant: locked.
+    file: File,
 }
 
 impl PidFile {
-    /// Writes the file, in place of a stale one.
+    /// Writes the file, over a stale one.
     ///
     /// # Errors
-    /// When the file there belongs to a server that runs; when that file is not a pid file; when the new one cannot
-    /// be written.
+    /// When the file there belongs to a server that runs; when that file is not a pid file; when the file cannot be
+    /// written.
     pub(crate) fn write(path: &Path) -> Result<PidFile, String> {
-        let written = check(path).and_then(|()| {
-            create(path).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => format!("{error}; make its directory first"),
-                _ => format!("{error}; choose a directory that this user may write to"),
-            })
-        });
-        written.map_err(|reason| format!("cannot write the pid file {}: {reason}", path.display()))
-    }
-
-    fn remove(&mut self) -> io::Result<()> {
-        let (named, ours) = (fs::symlink_metadata(&self.path)?, self.file.metadata()?);
-        // Another server may have replaced the file, and then removes its own.
-        if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) { fs::remove_file(&self.path) } else { Ok(()) }
+        let failed = |reason| format!("cannot write the pid file {}: {reason}", path.display());
+        // From here on, an error removes the file.
+        let own = PidFile { path: path.into(), file: lock(path).map_err(failed)? };
+        let number = format!("{}\n", process::id());
+        let written = own.file.set_len(0).and_then(|()| own.file.write_all_at(number.as_bytes(), 0));
+        written.map_err(|error| failed(format!("{error}; choose another file system, or make room on this one")))?;
+        Ok(own)
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let failed = self.remove().err().filter(|error| error.kind() != io::ErrorKind::NotFound);
-        if let Some(error) = failed {
+        // An administrator may have replaced the file.
+        let removed = if is_named(&self.path, &self.file) { fs::remove_file(&self.path) } else { Ok(()) };
+        if let Err(error) = removed {
             // The directory may belong to another user than --user. An empty file at least names no process.
             let _ = self.file.set_len(0);
             warn!("The pid file {} was emptied, it cannot be removed: {error}", self.path.display());
@@ -62,49 +62,60 @@ impl Drop for PidFile {
     }
 }
 
-/// Fails with the reason when a file that exists must stay.
-fn check(path: &Path) -> Result<(), String> {
-    // O_NONBLOCK: opening a pipe must not wait. O_NOFOLLOW: the rename replaces a link, and not the file that the
-    // link leads to, so that file is not the one to look at.
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
-    let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(|error| error.to_string())?,
-    };
-    let mut text = String::new();
-    let is_file = file.metadata().is_ok_and(|held| held.is_file() && held.len() <= LONGEST);
-    let read = is_file && (&file).take(LONGEST).read_to_string(&mut text).is_ok();
-    let text = text.trim();
-    let process = text.parse().ok().filter(|number| *number > 0);
-    // EPERM, unlike ESRCH, means that there is such a process.
-    let is_alive = |process| kill(Pid::from_raw(process), None) != Err(Errno::ESRCH);
-    // A shared lock, so that two processes that do this at the same time do not take each other for the server.
-    let is_locked = || matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)));
-    match process {
-        Some(process) if is_alive(process) && is_locked() => {
-            Err(format!("the server with process id {process} has it; stop that, or choose another path"))
+/// Opens the file at a path, or makes it, and locks it.
+fn lock(path: &Path) -> Result<File, String> {
+    let start = Instant::now();
+    loop {
+        let file = open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("{error}; make its directory first"),
+            _ => format!("{error}; choose a file in a directory that this user may write to"),
+        })?;
+        let process = process(&file).ok_or("what is there is not a pid file; choose another path")?;
+        match try_lock(&file) {
+            Ok(()) if is_named(path, &file) => return Ok(file),
+            // The server that had the lock has removed the file. Another one may be there by now.
+            Ok(()) => {}
+            Err(Errno::EWOULDBLOCK) if !is_alive(&process) && start.elapsed() < PATIENCE => {
+                thread::sleep(PATIENCE / 100)
+            }
+            Err(Errno::EWOULDBLOCK) => {
+                let server = if process.is_empty() {
+                    "another server".into()
+                } else {
+                    format!("the server with process id {process}")
+                };
+                return Err(format!("{server} has it; stop that, or choose another path"));
+            }
+            Err(error) => return Err(format!("cannot lock it: {error}; choose another file system")),
         }
-        // A server that is not allowed to remove its file leaves it empty.
-        _ if read && (process.is_some() || text.is_empty()) => Ok(()),
-        _ => Err("what is there is not a pid file; choose another path".into()),
     }
 }
 
-fn create(path: &Path) -> io::Result<PidFile> {
-    let process = process::id();
-    let mut new = path.as_os_str().to_owned();
-    new.push(format!(".{process}"));
-    let new = PathBuf::from(new);
-    // A process with the same id may have been killed at this point, and have left this file.
-    let _ = fs::remove_file(&new);
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new).and_then(|mut file| {
-        file.write_all(format!("{process}\n").as_bytes())?;
-        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
-        fs::rename(&new, path)?;
-        Ok(PidFile { path: path.into(), file: ManuallyDrop::new(file) })
-    });
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    written
+/// O_NOFOLLOW: another user may have put a link there. O_NONBLOCK: opening a pipe or a device must not wait.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    OpenOptions::new().read(true).write(true).create(true).mode(0o644).custom_flags(flags.bits()).open(path)
+}
+
+/// The process id in a pid file; empty in a new one, or in one that its server was not allowed to remove. `None` when the file is
+/// something else, such as a file with a second name, which would be written to as well.
+fn process(file: &File) -> Option<String> {
+    let held =
+        file.metadata().ok().filter(|held| held.is_file() && held.len() <= LONGEST as u64 && held.nlink() < 2)?;
+    let mut bytes = [0; LONGEST];
+    let count = file.read_at(&mut bytes[..held.len() as usize], 0).ok()?;
+    let text = str::from_utf8(&bytes[..count]).ok()?.trim();
+    let is_number = text.parse().is_ok_and(|number: i32| number > 0);
+    (text.is_empty() || is_number).then(|| text.into())
+}
+
+/// True when there is such a process: EPERM, unlike ESRCH, says that too.
+fn is_alive(process: &str) -> bool {
+    process.parse().is_ok_and(|number| kill(Pid::from_raw(number), None) != Err(Errno::ESRCH))
+}
+
+/// True when the path names this very file.
+fn is_named(path: &Path, file: &File) -> bool {
+    let (named, held) = (fs::symlink_metadata(path), file.metadata());
+    named.is_ok_and(|named| held.is_ok_and(|held| (named.dev(), named.ino()) == (held.dev(), held.ino())))
 }
