@@ -86,6 +86,8 @@ pub(crate) const DEFERRED: usize = 16;
 pub(crate) const DEFER_TIMEOUT: Duration = Duration::from_millis(100);
 /// Time that workers have to finish their turn once every connection is closed.
 pub(crate) const WORKERS_FINISH: Duration = Duration::from_secs(1);
+/// Time that child processes have for that, before they are killed: the rest of the second is for their ends.
+pub(crate) const CHILDREN_FINISH: Duration = Duration::from_millis(500);
 /// Clients of the control socket at a time.
 pub(crate) const CONTROL_CLIENTS: usize = 4;
 /// Bytes of the longest request on the control socket.

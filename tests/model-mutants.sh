@@ -91,27 +91,27 @@ mutant "a sweep clears the plan behind its look" $ownership "        self.deadli
 mutant "a sweep forgets a later deadline" $ownership "earliest = Tick::earlier(earliest, Some(deadline));" ""
 mutant "a closed slot keeps its deadline" $ownership "        slot.deadline.set(None);
         slot.state.vacate();" "        slot.state.vacate();"
-mutant "a slot that becomes free wakes nobody" $ownership "if std::mem::take(&mut free.is_awaited) {" "if false {"
-mutant "a connection that becomes idle wakes nobody" $ownership \
+mutant "a slot that becomes free does not wake the accept loop" $ownership "if std::mem::take(&mut free.is_awaited) {" "if false {"
+mutant "a connection that becomes idle does not wake the accept loop" $ownership \
     "if latest(&slots.idle_is_awaited) == 1 &&" "if false &&"
 mutant "the accept loop does not look for idle ones again" $ownership "        publish(&self.idle_is_awaited, 1);
         self.idle().next().is_some()" "        publish(&self.idle_is_awaited, 1);
         false"
-mutant "the accept loop looks for idle ones before its wish alone" $ownership "        publish(&self.idle_is_awaited, 1);
+mutant "the accept loop looks for idle ones only before it asks to be woken" $ownership "        publish(&self.idle_is_awaited, 1);
         self.idle().next().is_some()" "        let found = self.idle().next().is_some();
         publish(&self.idle_is_awaited, 1);
         found"
 mutant "an earlier deadline does not replace a later one" $deadlines \
     "is_none_or(|next| deadline.is_before(next))" "is_none()"
 mutant "a plan that changed meanwhile is left" $deadlines "Err(changed) => next = changed," "Err(_) => return,"
-mutant "the vacant lead wakes nobody" $queue "!self.ready.is_empty() || self.lead_is_free()" "!self.ready.is_empty()"
-mutant "left-over work wakes nobody" $queue "!self.ready.is_empty() || self.lead_is_free()" "self.lead_is_free()"
+mutant "the vacant lead wakes no worker" $queue "!self.ready.is_empty() || self.lead_is_free()" "!self.ready.is_empty()"
+mutant "left-over work wakes no worker" $queue "!self.ready.is_empty() || self.lead_is_free()" "self.lead_is_free()"
 mutant "a woken worker does not say that it is awake" $queue "            inner.is_waking = false;" ""
 mutant "a lone leader is not called for work" $queue "let calls = inner.asleep == 0 && inner.claim_call();" "let calls = false;"
 mutant "a leader that was called is never called again" $queue \
     "(self.lead, self.is_leader_called) = (Lead::Vacant, false);" "self.lead = Lead::Vacant;"
 mutant "no worker leads again after a pause" $queue "inner.is_paused = false;" ""
-mutant "the end of a pause wakes nobody" $queue "        inner.is_paused = false;
+mutant "the end of a pause wakes no worker" $queue "        inner.is_paused = false;
         let wakes = inner.claim_wake_up(Work::MayBlock);" "        inner.is_paused = false;
         let wakes = false;"
 mutant "the leader is not called for the stop" $queue "let calls = inner.lead == Lead::Taken;" "let calls = false;"

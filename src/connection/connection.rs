@@ -103,8 +103,7 @@ pub struct Connection {
     active: Tick,
     /// When the first byte of the request in hand arrived.
     request: Option<Tick>,
-    /// When a byte last went out, if that matters still. Cleared when input comes NOTICE_GAP later; a client that sends
-    /// nothing has a deadline before half of the clock's range is over.
+    /// When a byte last went out, however long ago that is.
     sent: Option<Tick>,
 }
 
@@ -234,8 +233,6 @@ impl Connection {
                 self.needs_input = false;
                 self.active = self.tick();
                 self.request.get_or_insert(self.active);
-                let recent = |sent: &Tick| !sent.after(NOTICE_GAP).reached(self.active);
-                self.sent = self.sent.filter(recent);
                 Ok(Received::Bytes)
             }
         }
@@ -287,9 +284,12 @@ impl Connection {
         self.is_overdue = false;
     }
 
-    /// When something was last sent, if that was within the last days.
-    pub(crate) fn last_sent(&self) -> Option<Tick> {
-        self.sent
+    /// When the notice may follow what was last sent, if that is not yet.
+    pub(crate) fn quiet_until(&mut self) -> Option<Tick> {
+        let until = self.sent?.after(NOTICE_GAP);
+        let left = until.until(self.tick());
+        // Where more is left, the time of the last reply lies so far in the past that it looks like the future.
+        (!left.is_zero() && left <= 2 * NOTICE_GAP).then_some(until)
     }
 
     pub(crate) fn mark_notified(&mut self) {
@@ -357,10 +357,10 @@ impl Connection {
     }
 
     /// Blocks a stream handler until its client does what is waited for or, when that is input, until the server
-    /// drains.
+    /// drains. At the end of the grace time no output is waited for.
     ///
     /// # Errors
-    /// `TimedOut` when nothing has happened within `limit`.
+    /// `TimedOut` when nothing has happened within `limit`, and `ConnectionAborted` at the end of the grace time.
     pub(crate) fn block(&mut self, interest: Interest, limit: Duration) -> io::Result<()> {
         self.context.streaming.count_transfer();
         let outcome = self.block_until(interest, Instant::now() + limit);
@@ -376,13 +376,16 @@ impl Connection {
             if left.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            let (events, also_drain) = match interest {
-                Interest::Output => (PollFlags::POLLOUT, PollFlags::empty()),
-                Interest::Input | Interest::Nothing => (PollFlags::POLLIN, PollFlags::POLLIN),
+            let (events, also) = match interest {
+                Interest::Output => (PollFlags::POLLOUT, &self.context.force_close),
+                Interest::Input | Interest::Nothing => (PollFlags::POLLIN, &self.context.drain),
             };
-            let drain = PollFd::new(self.context.drain.as_fd(), also_drain);
-            match poll(&mut [PollFd::new(socket.as_fd(), events), drain], poll_timeout(Some(left))) {
+            let mut fds = [PollFd::new(socket.as_fd(), events), PollFd::new(also.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, poll_timeout(Some(left))) {
                 Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) if fds[0].any() == Some(false) && interest == Interest::Output => {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
                 Ok(_) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }

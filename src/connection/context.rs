@@ -26,6 +26,9 @@ pub(crate) struct Context {
     /// Raised when the shutdown starts and never taken, so that a stream handler that waits for its client wakes, and
     /// so does every child process.
     pub(crate) drain: Event,
+    /// Raised when the grace time is over and never taken, for stream handlers that wait for their client to read, and
+    /// for child processes.
+    pub(crate) force_close: Event,
     /// Release and Acquire are enough: a worker that reads the old value finds the edge that the accept loop leaves in
     /// its slot afterwards.
     draining: AtomicBool,
@@ -45,8 +48,8 @@ struct Family {
     served_total: Counter,
     /// Relaxed: the accept loop writes it, and statistics show it.
     children: AtomicUsize,
-    /// This process is a child: `draining` is a copy from before the fork, and only the event counts. Relaxed: a child
-    /// has one thread.
+    /// This process is a child: the flags of the shutdown are copies from before the fork, and the events count.
+    /// Relaxed: a child has one thread.
     is_child: AtomicBool,
 }
 
@@ -63,6 +66,7 @@ impl Context {
             streaming: Streaming::default(),
             wake: Arc::new(event("make the accept loop's event")?),
             drain: event("make the drain event")?,
+            force_close: event("make the event for the end of the grace time")?,
             draining: AtomicBool::new(false),
             force_closing: AtomicBool::new(false),
             family: None,
@@ -83,16 +87,11 @@ impl Context {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        if self.draining.load(Ordering::Acquire) {
-            return true;
-        }
-        let is_child = self.family.as_ref().is_some_and(|family| family.is_child.load(Ordering::Relaxed));
-        if is_child && is_readable(&self.drain) {
-            // The parent never takes the event, so the child need not poll it again.
-            self.draining.store(true, Ordering::Release);
-            return true;
-        }
-        false
+        self.draining.load(Ordering::Acquire) || self.is_child() && is_readable(&self.drain)
+    }
+
+    fn is_child(&self) -> bool {
+        self.family.as_ref().is_some_and(|family| family.is_child.load(Ordering::Relaxed))
     }
 
     /// Makes this the context of a child process, which has read its parent's state at the fork.
@@ -120,7 +119,7 @@ impl Context {
 
     /// True once the grace time is over.
     pub(crate) fn is_force_closing(&self) -> bool {
-        self.force_closing.load(Ordering::Relaxed)
+        self.force_closing.load(Ordering::Relaxed) || self.is_child() && is_readable(&self.force_close)
     }
 
     pub(crate) fn start_draining(&self) {
@@ -130,6 +129,7 @@ impl Context {
 
     pub(crate) fn start_force_closing(&self) {
         self.force_closing.store(true, Ordering::Relaxed);
+        self.force_close.raise();
     }
 
     /// Requests that this process has served.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::blocks::{Blocks, SparePair, block_pairs};
 use super::close_log::CloseLog;
 use super::endpoint::Endpoint;
-use crate::config::{DATAGRAMS, LINGER, NOTICE_GAP, RECV_SHOWN, TURN};
+use crate::config::{DATAGRAMS, LINGER, RECV_SHOWN, TURN};
 use crate::connection::{CloseReason, Connection, Context, Flow, Interest, Notice, Received, Stage, Wait};
 use crate::datagram::{Answer, Datagram, UdpEndpoint};
 use crate::log::{Text, debug, error, warn};
@@ -39,8 +39,10 @@ pub(crate) enum Event {
     Deadline,
     /// An idle connection has to make room for another client.
     Shed,
-    /// The grace time is over.
+    /// The grace time is over. A client that has just had a reply gets its notice a moment later.
     ForceClose,
+    /// The time for that is over, too.
+    Finish,
 }
 
 /// What the owner of the endpoint must do.
@@ -194,7 +196,7 @@ impl Driver {
             Event::Drain => self.drain(connection),
             Event::Deadline => self.expire(connection),
             Event::Shed => self.shed(connection),
-            Event::ForceClose => Err(self.force_close(connection)),
+            Event::ForceClose | Event::Finish => self.force_close(connection, event),
         }
     }
 
@@ -306,16 +308,12 @@ impl Driver {
     /// Gives the notice, or plans it for a moment later if a reply has just gone out: a client that reads once for each
     /// request must not find the two in one piece.
     fn notify_after_gap(&mut self, connection: &mut Connection) -> Result<Next, CloseReason> {
-        match connection.last_sent().map(|sent| sent.after(NOTICE_GAP)) {
-            Some(tick) if !tick.reached(connection.tick()) => {
-                connection.notice = Notice::At(tick);
-                Ok(Next::Park(Interest::Nothing))
-            }
-            _ => {
-                self.notify(connection)?;
-                Ok(Next::Requeue)
-            }
+        if let Some(tick) = connection.quiet_until() {
+            connection.notice = Notice::At(tick);
+            return Ok(Next::Park(Interest::Nothing));
         }
+        self.notify(connection)?;
+        Ok(Next::Requeue)
     }
 
     /// Gives the notice. The service decides whether the client stays.
@@ -404,16 +402,21 @@ impl Driver {
     }
 
     /// Closes the connection, after the notice if there is room for it and the client has not had it.
-    fn force_close(&mut self, connection: &mut Connection) -> CloseReason {
-        let is_open = matches!(connection.stage, Stage::New | Stage::Serving);
-        if is_open && connection.notice != Notice::Given && connection.flush().is_ok_and(|all| all) {
-            let sent = self.notify(connection).is_ok() && connection.flush().is_ok_and(|all| all);
-            if sent && connection.finish_sending().is_ok() {
-                // What the client has sent would turn the close into a reset, which may destroy the notice.
-                let _ = connection.discard();
-            }
+    fn force_close(&mut self, connection: &mut Connection, event: Event) -> Result<Next, CloseReason> {
+        let is_open = matches!(connection.stage, Stage::New | Stage::Serving) && connection.notice != Notice::Given;
+        if !is_open || !connection.flush().is_ok_and(|all| all) {
+            return Err(CloseReason::Forced);
         }
-        CloseReason::Forced
+        if let (Event::ForceClose, Some(tick)) = (event, connection.quiet_until()) {
+            connection.notice = Notice::At(tick);
+            return Ok(Next::Park(Interest::Nothing));
+        }
+        let sent = self.notify(connection).is_ok() && connection.flush().is_ok_and(|all| all);
+        if sent && connection.finish_sending().is_ok() {
+            // What the client has sent would turn the close into a reset, which may destroy the notice.
+            let _ = connection.discard();
+        }
+        Err(CloseReason::Forced)
     }
 
     /// Calls the service, and turns its error or panic into the end of this connection.
@@ -431,6 +434,11 @@ impl Driver {
         match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(CloseReason::TimedOut(connection.wait())),
+            Ok(Err(_)) if self.context().is_force_closing() => {
+                // A stream handler whose writing was ended, for one.
+                let _ = self.force_close(connection, Event::Finish);
+                Err(CloseReason::Forced)
+            }
             Ok(Err(error)) => Err(error.into()),
             Err(payload) => {
                 self.services.report_panic(&*payload, connection.peer());
@@ -443,7 +451,7 @@ impl Driver {
     /// turn. No error ends a socket: the next datagram may be a good one.
     fn on_datagrams(&mut self, endpoint: &mut UdpEndpoint, event: Event) -> Next {
         match event {
-            Event::ForceClose => return Next::Close(CloseReason::Forced),
+            Event::ForceClose | Event::Finish => return Next::Close(CloseReason::Forced),
             // Datagrams have no notice, and are answered until the grace time is over.
             Event::Drain => return Next::Requeue,
             _ => {}

@@ -148,6 +148,24 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Closes every connection that no worker owns.
+    fn close_unowned(&mut self, event: Event) {
+        let Pool { engine, driver, .. } = self;
+        for token in engine.slots.tokens() {
+            if let Some(ready) = engine.slots.claim(token).and_then(|owned| engine.drive(owned, event, driver)) {
+                engine.queue.put(ready);
+            }
+        }
+        for _ in 0..engine.queue.lengths().0 {
+            let Some(ready) = engine.queue.take() else { break };
+            if let Some(ready) = engine.drive(engine.slots.own(ready), event, driver) {
+                engine.queue.put(ready);
+            }
+        }
+    }
+}
+
 impl Serving for Pool {
     fn start(&mut self) -> Result<(), Error> {
         self.workers = Some(Workers::start(&self.engine)?);
@@ -259,20 +277,15 @@ impl Serving for Pool {
         self.engine.services.context.start_force_closing();
         self.engine.queue.stop();
         self.close_remaining();
-        self.engine.slots.shut_down_all();
     }
 
-    /// Closes every connection that no worker owns.
     fn close_remaining(&mut self) {
-        let Pool { engine, driver, .. } = self;
-        while let Some(ready) = engine.queue.take() {
-            let left = engine.drive(engine.slots.own(ready), Event::ForceClose, driver);
-            debug_assert!(left.is_none());
-        }
-        for token in engine.slots.tokens() {
-            let left = engine.slots.claim(token).and_then(|owned| engine.drive(owned, Event::ForceClose, driver));
-            debug_assert!(left.is_none());
-        }
+        self.close_unowned(Event::ForceClose);
+    }
+
+    fn finish(&mut self) {
+        self.close_unowned(Event::Finish);
+        self.engine.slots.shut_down_all();
     }
 
     /// What the workers have done. Reads only what they count in any case.

@@ -40,7 +40,7 @@ pub(crate) trait Serving: Send {
     /// Starts to give every client the notice.
     fn start_draining(&mut self);
 
-    /// Ends the grace time: closes every connection.
+    /// Ends the grace time: closes every connection, each after its notice.
     fn force_close(&mut self);
 
     /// True when one more client may wait for a worker. If not, the accept loop is woken when it may.
@@ -56,7 +56,8 @@ pub(crate) trait Serving: Send {
     /// Closes the connection that has been idle longest, after its notice. Does nothing when none is idle.
     fn shed(&mut self) {}
 
-    /// When [`sweep`](Serving::sweep) is due.
+    /// When [`sweep`](Serving::sweep) is due: in a forking server, when the children that have not ended by themselves
+    /// are to be killed.
     fn next_sweep(&self) -> Option<Tick> {
         None
     }
@@ -69,6 +70,9 @@ pub(crate) trait Serving: Send {
 
     /// Closes what workers have let go of since [`force_close`](Serving::force_close).
     fn close_remaining(&mut self) {}
+
+    /// Ends every connection at once. Their workers, or processes, had their time.
+    fn finish(&mut self) {}
 
     /// What the workers have done, for the watchdog.
     fn activity(&self) -> Activity {

@@ -1,8 +1,8 @@
 //! The child: one connection from its first byte to its close, in a process of its own.
 //!
-//! A child uses the driver that the workers of a pool use. Its loop waits for the one socket and for the drain event,
-//! which the parent raises and every child inherits. Nothing but that event and SIGKILL comes from the parent, nothing
-//! but an exit status and two sums goes back.
+//! A child uses the driver that the workers of a pool use. Its loop waits for the one socket and for the events of the
+//! shutdown, which the parent raises and every child inherits. Nothing but these events and SIGKILL comes from the
+//! parent, nothing but an exit status and two sums goes back.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -15,11 +15,12 @@ use crate::connection::{Client, Connection, Context, Interest};
 use crate::engine::{Driver, Endpoint, Event, Next};
 use crate::sys::poll_timeout;
 
-/// Whether a child still waits for the shutdown to begin.
+/// How much of the shutdown a child has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drain {
-    Awaited,
-    Seen,
+enum Seen {
+    Nothing,
+    Drain,
+    ForceClose,
 }
 
 /// Serves a client to its end and returns the exit status.
@@ -30,24 +31,28 @@ pub(super) fn serve(driver: &mut Driver, client: Client) -> u8 {
     let mut event = if context.is_draining() { Event::Late } else { Event::Ready };
     context.become_child();
     let served_before = context.served_by_workers();
-    let mut drain = Drain::Awaited;
+    let mut seen = Seen::Nothing;
     let mut endpoint = Endpoint::Tcp(Connection::new(context.clone(), client, 0));
     let reason = loop {
         event = match driver.on(&mut endpoint, event) {
-            Next::Park(interest) => wait(&context, &endpoint, interest, drain),
+            Next::Park(interest) => wait(&context, &endpoint, interest, seen),
+            // A client that asks without a pause never lets the child wait.
+            Next::Requeue if context.is_force_closing() => Event::ForceClose,
             Next::Requeue => Event::Ready,
             Next::Close(reason) => break driver.end(&mut endpoint, reason),
         };
-        if event == Event::Drain {
-            drain = Drain::Seen;
+        match event {
+            Event::Drain => seen = Seen::Drain,
+            Event::ForceClose => seen = Seen::ForceClose,
+            _ => {}
         }
     };
     context.add_served(context.served_by_workers() - served_before);
     encode(&reason)
 }
 
-/// Waits for the client, for the deadline and, until it has begun, for the shutdown.
-fn wait(context: &Arc<Context>, endpoint: &Endpoint, interest: Interest, drain: Drain) -> Event {
+/// Waits for the client, for the deadline, and for the next step of the shutdown.
+fn wait(context: &Arc<Context>, endpoint: &Endpoint, interest: Interest, seen: Seen) -> Event {
     let Endpoint::Tcp(connection) = endpoint else { return Event::Ready };
     let now = context.clock.now();
     let timeout = poll_timeout(connection.deadline().map(|deadline| deadline.until(now)));
@@ -61,17 +66,22 @@ fn wait(context: &Arc<Context>, endpoint: &Endpoint, interest: Interest, drain: 
     if let (Some(events), Some(socket)) = (events, connection.socket()) {
         let _ = fds.push(PollFd::new(socket.as_fd(), events));
     }
-    if drain == Drain::Awaited {
-        let _ = fds.push(PollFd::new(context.drain.as_fd(), PollFlags::POLLIN));
+    let step = match seen {
+        Seen::Nothing => Some((&context.drain, Event::Drain)),
+        Seen::Drain => Some((&context.force_close, Event::ForceClose)),
+        Seen::ForceClose => None,
+    };
+    if let Some((event, _)) = step {
+        let _ = fds.push(PollFd::new(event.as_fd(), PollFlags::POLLIN));
     }
-    match poll(&mut fds, timeout) {
-        Ok(0) => Event::Deadline,
-        Ok(_) => {
-            let drains = drain == Drain::Awaited && fds.last().is_some_and(|fd| fd.any().unwrap_or(true));
-            if drains { Event::Drain } else { Event::Ready }
-        }
+    match (poll(&mut fds, timeout), step) {
+        // The moment for the notice has come.
+        (Ok(0), None) => Event::ForceClose,
+        (Ok(0), Some(_)) => Event::Deadline,
+        (Ok(_), Some((_, event))) if fds.last().is_some_and(|fd| fd.any().unwrap_or(true)) => event,
+        (Ok(_), _) => Event::Ready,
         // EINTR: the service catches a signal. The driver finds nothing, and the child waits again.
-        Err(_) => Event::Ready,
+        (Err(_), _) => Event::Ready,
     }
 }
 

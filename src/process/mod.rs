@@ -2,7 +2,7 @@
 //!
 //! In come accepted clients, each of which gets a child, and SIGCHLD, on which every child that has ended is
 //! reaped; out go the reasons for which their connections were closed. The parent never waits for a child: one
-//! event starts the drain in all children, and SIGKILL ends those that stay.
+//! event starts the drain in all children, another one ends the grace time, and SIGKILL ends those that stay.
 
 mod child;
 mod status;
@@ -14,11 +14,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::access::{Backoff, Share};
+use crate::config::CHILDREN_FINISH;
 use crate::connection::{Client, CloseReason};
 use crate::engine::{Driver, Refused, Services, Serving};
 use crate::error::Error;
 use crate::stats::StatsSource;
-use crate::sys::{ChildEnd, Signals, reap_child, threads};
+use crate::sys::{ChildEnd, Signals, Tick, reap_child, threads};
 
 /// The children that are alive, or have ended and are not reaped yet.
 pub(crate) struct Children {
@@ -30,6 +31,8 @@ pub(crate) struct Children {
     signals: Signals,
     /// Grows while fork(2) fails.
     backoff: Backoff,
+    /// When to kill the children that the end of the grace time has not ended.
+    kill_at: Option<Tick>,
 }
 
 struct Child {
@@ -43,7 +46,7 @@ impl Children {
     /// Room for `limit` children, which offer `services`, and whose ends `signals` report.
     pub(crate) fn new(services: Services, limit: usize, signals: Signals) -> Children {
         let driver = Driver::new(Arc::new(services), 0);
-        Children { alive: Vec::with_capacity(limit), driver, signals, backoff: Backoff::default() }
+        Children { alive: Vec::with_capacity(limit), driver, signals, backoff: Backoff::default(), kill_at: None }
     }
 
     /// Reaps one child that has ended, if there is one.
@@ -131,7 +134,17 @@ impl Serving for Children {
     }
 
     fn force_close(&mut self) {
-        self.services().context.start_force_closing();
+        let context = &self.services().context;
+        context.start_force_closing();
+        self.kill_at = Some(context.clock.now().after(CHILDREN_FINISH));
+    }
+
+    fn next_sweep(&self) -> Option<Tick> {
+        self.kill_at
+    }
+
+    fn sweep(&mut self, _: Tick) {
+        self.kill_at = None;
         self.kill();
     }
 

@@ -9,10 +9,10 @@ use crate::config::{BUFFER, CONTROL_CLIENTS, DATAGRAM, DEFERRED, Limits, READY};
 use crate::engine::block_pairs;
 use crate::error::Error;
 
-/// Descriptors beside listeners and connections: the signal pipe (2), the events of accept loop, leader and
-/// shutdown (3), the poller, the reserve, one to answer a client that gets no slot, and the control socket with its
-/// clients.
-const ENGINE_DESCRIPTORS: u64 = 8 + 1 + CONTROL_CLIENTS as u64;
+/// Descriptors beside listeners and connections: the signal pipe (2), the events of accept loop and leader
+/// and of the shutdown (4), the poller, the reserve, one to answer a client that gets no slot, and the control socket
+/// with its clients.
+const ENGINE_DESCRIPTORS: u64 = 9 + 1 + CONTROL_CLIENTS as u64;
 /// Kept for what the program around the server opens later: log files, a time zone, a name look-up.
 const SPARE_DESCRIPTORS: u64 = 16;
 /// Resident memory of the program itself, its allocator and the main thread's stack, rounded up generously.

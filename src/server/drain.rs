@@ -17,7 +17,7 @@ impl Server {
                 self.stopping.countdown = None;
                 self.serving.force_close();
             }
-            Some(Action::Finish) => self.serving.close_remaining(),
+            Some(Action::Finish) => self.serving.finish(),
             None => {}
         }
     }

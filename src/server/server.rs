@@ -106,6 +106,9 @@ impl Server {
             for index in found.listeners {
                 self.accept_batch(index);
             }
+            if let Phase::Closing { .. } = self.stopping.phase() {
+                self.serving.close_remaining();
+            }
             // With no client, worker or child left, the last steps follow one another at once.
             while let Some(action) = {
                 let (now, open, running) = (self.now(), self.serving.open_connections(), self.serving.running());

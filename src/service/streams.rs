@@ -60,15 +60,13 @@ where
 
     fn serve(&self, connection: &mut Connection, (): &mut ()) -> io::Result<Flow> {
         let mut stream = Stream { connection, saw_drain: false, request: Some(Instant::now()) };
-        (self.0)(&mut stream)?;
-        stream.flush()?;
-        // The handler saw the end of its input although the client may still send, so the notice tells the client why.
-        if stream.saw_drain && !stream.connection.input().has_ended() {
-            let notice = self.notice();
-            stream.connection.mark_notified();
-            stream.connection.output().push(notice);
+        let outcome = (self.0)(&mut stream).and_then(|()| stream.flush());
+        // The handler saw the end of its input although the client may still send, so the notice tells the client why,
+        // be that end an error to the handler or not. All input is received and read, so it is not called again.
+        if stream.saw_drain && !stream.connection.input().has_ended() && !stream.connection.has_output() {
+            return Ok(Flow::Continue);
         }
-        Ok(Flow::Close)
+        outcome.map(|()| Flow::Close)
     }
 }
 
@@ -78,8 +76,9 @@ where
 /// that byte until the next write. A write blocks for at most `write_timeout` without progress. A longer wait is an
 /// error of the kind [`TimedOut`](io::ErrorKind::TimedOut). The timeouts are those of [`Limits`](crate::Limits).
 ///
-/// When the server shuts down, a read returns the bytes that have arrived, and then the end of input. The stream sends
-/// its output when the buffer is full, on `flush`, and before a read blocks.
+/// When the server shuts down, a read returns the bytes that have arrived, and then the end of input. Once the grace
+/// time is over, a write is an error of the kind [`ConnectionAborted`](io::ErrorKind::ConnectionAborted). The stream
+/// sends its output when the buffer is full, on `flush`, and before a read blocks.
 #[derive(Debug)]
 pub struct Stream<'a> {
     connection: &'a mut Connection,
@@ -105,7 +104,7 @@ impl Stream<'_> {
             match self.connection.receive()? {
                 Received::Bytes => self.request = self.request.or_else(|| Some(Instant::now())),
                 Received::End => {}
-                Received::Nothing if self.connection.is_draining() => self.saw_drain = true,
+                Received::Nothing if self.connection.notice != Notice::NotDue => self.saw_drain = true,
                 Received::Nothing => self.connection.block(Interest::Input, self.input_timeout())?,
             }
         }
@@ -153,11 +152,18 @@ impl Write for Stream<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if !self.connection.has_output() {
+            return Ok(());
+        }
         self.connection.tick();
         while !self.connection.flush()? {
             let limit = self.connection.limits().write_timeout;
             self.connection.block(Interest::Output, limit)?;
         }
-        Ok(())
+        // A handler that writes without end would keep its worker.
+        match self.connection.context().is_force_closing() {
+            true => Err(io::ErrorKind::ConnectionAborted.into()),
+            false => Ok(()),
+        }
     }
 }

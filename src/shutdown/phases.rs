@@ -96,7 +96,7 @@ impl Shutdown {
     pub(crate) fn progress(&mut self, now: Tick, open: usize, running: usize) -> Option<Action> {
         match self.phase {
             Phase::Draining { ends } if open == 0 || ends.reached(now) => self.force_close(now),
-            Phase::Closing { ends } if running == 0 || ends.reached(now) => Some(self.finish()),
+            Phase::Closing { ends } if open + running == 0 || ends.reached(now) => Some(self.finish()),
             _ => None,
         }
     }
@@ -143,7 +143,8 @@ mod tests {
         assert_eq!(shutdown.drain(Trigger::Handle, now), None);
         assert_eq!(shutdown.progress(at(now, 4_999), 1, 4), None);
         assert_eq!(shutdown.progress(at(now, 5_000), 1, 4), Some(Action::ForceClose));
-        assert_eq!(shutdown.progress(at(now, 5_999), 1, 1), None);
+        assert_eq!(shutdown.progress(at(now, 5_999), 1, 0), None);
+        assert_eq!(shutdown.progress(at(now, 5_999), 0, 1), None);
         assert_eq!(shutdown.progress(at(now, 6_001), 1, 1), Some(Action::Finish));
 
         let mut shutdown = Shutdown::new(Duration::from_secs(5));

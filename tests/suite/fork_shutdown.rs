@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use crate::fork::{forking, newest, pids, process, stat};
+use crate::shutdown::expect_notices;
 use crate::support::{Client, Daemon, command, guard, wait_until};
 
 const STOPPING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
@@ -164,6 +165,18 @@ fn no_child_outlives_a_killed_parent() {
             Client::greeted(address);
             next.signal(Signal::SIGTERM);
             next.wait_ok();
+        }
+    });
+}
+
+/// Without a grace time, and when a second signal comes at once, every client reads the notice and the end of stream.
+#[test]
+fn every_client_gets_the_notice_however_short_the_shutdown_is() {
+    guard(|| {
+        for (grace, signals) in [("0", &[Signal::SIGTERM][..]), ("3000", &[Signal::SIGTERM, Signal::SIGINT])] {
+            for _ in 0..5 {
+                expect_notices(&mut forking(&["--grace", grace]), signals);
+            }
         }
     });
 }

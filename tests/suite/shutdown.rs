@@ -1,8 +1,9 @@
 //! Shutdown: notice, grace, close; from signals and from the handle.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -378,5 +379,144 @@ fn clients_in_the_backlog_get_the_notice_too() {
         }
         drop(first);
         running.report();
+    });
+}
+
+/// Without a grace time, and when a second signal comes at once: every client reads the notice and then the end of
+/// stream, be it silent or one that asks without a pause; one signal keeps the notice apart from a reply.
+#[test]
+fn every_client_gets_the_notice_however_short_the_shutdown_is() {
+    guard(|| {
+        for signals in [&[Signal::SIGTERM][..], &[Signal::SIGTERM, Signal::SIGINT]] {
+            for _ in 0..5 {
+                let mut daemon = Daemon::echo(&["--grace", if signals.len() == 1 { "0" } else { "3000" }]);
+                expect_notices(&mut daemon, signals);
+            }
+        }
+    });
+}
+
+/// Ends a server of echo while 20 clients are silent and 20 ask without a pause.
+pub fn expect_notices(daemon: &mut Daemon, signals: &[Signal]) {
+    let mut silent: Vec<Client> = (0..20).map(|_| Client::greeted(daemon.address())).collect();
+    let asking: Vec<_> = (0..20)
+        .map(|_| {
+            let mut client = Client::greeted(daemon.address());
+            std::thread::spawn(move || {
+                let received = loop {
+                    client.send("hello world");
+                    let received = client.recv();
+                    if received != b"hello world" {
+                        break received;
+                    }
+                };
+                client.expect_end();
+                received
+            })
+        })
+        .collect();
+    silent.iter_mut().for_each(|client| client.echo(b"now"));
+    signals.iter().for_each(|signal| daemon.signal(*signal));
+    for client in &mut silent {
+        assert_eq!(String::from_utf8_lossy(&client.rest()), "SHUTDOWN");
+    }
+    for client in asking {
+        let received = String::from_utf8(client.join().unwrap()).unwrap();
+        // A second signal does not wait for the reply to be read.
+        assert!(received == "SHUTDOWN" || signals.len() > 1 && received == "hello worldSHUTDOWN", "{received}");
+    }
+    daemon.wait_ok();
+    daemon.expect_last("40 notified");
+}
+
+/// A worker serves a client when the close is forced: the client gets its reply, and then the notice by itself.
+#[test]
+fn a_client_that_a_worker_serves_gets_reply_and_notice_before_the_forced_close() {
+    guard(|| {
+        let (started, waits) = mpsc::channel();
+        let (release, held) = mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        let slow = Lines::new(move |line, reply| {
+            started.send(()).unwrap();
+            let _ = held.lock().unwrap().recv();
+            reply.push(line);
+            Ok(Flow::Continue)
+        });
+        let running = Running::start(Server::builder(slow));
+        let (mut served, mut silent) = (running.client(), running.client());
+        served.send("line\n");
+        waits.recv().unwrap();
+        running.handle.close();
+        assert_eq!(silent.rest(), b"SHUTDOWN\n");
+        drop(release);
+        assert_eq!(served.recv(), b"line");
+        assert_eq!(served.rest(), b"SHUTDOWN\n");
+        let report = running.report();
+        assert_eq!((report.notified, report.closed, report.abandoned), (2, 2, 0));
+    });
+}
+
+/// A stream handler that replies without a pause, and to which the end of its input is an error: its client reads the
+/// notice, by itself.
+#[test]
+fn the_client_of_a_stream_handler_gets_the_notice_by_itself() {
+    guard(|| {
+        for _ in 0..10 {
+            let echo = Streams::new(|client| {
+                loop {
+                    let mut message = [0; 11];
+                    client.read_exact(&mut message)?;
+                    client.write_all(&message)?;
+                }
+            });
+            let running = Running::start(Server::builder(echo));
+            let mut client = Client::greeted(running.address);
+            let asking = std::thread::spawn(move || {
+                loop {
+                    client.send("hello world");
+                    let received = client.recv();
+                    if received != b"hello world" {
+                        break (received, client.rest());
+                    }
+                }
+            });
+            running.handle.shutdown();
+            assert_eq!(asking.join().unwrap(), (b"SHUTDOWN".to_vec(), vec![]));
+            assert_eq!(running.report().notified, 1);
+        }
+    });
+}
+
+/// A stream handler that writes without end, to a client that reads and to one that does not: the end of the grace time
+/// ends the handler, and the client that reads gets the notice.
+#[test]
+fn a_stream_handler_that_writes_without_end_is_ended() {
+    guard(|| {
+        static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+        let endless = Streams::new(|client| {
+            loop {
+                client.write_all(b"endless ")?;
+                WRITTEN.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let running = Running::start(Server::builder(endless).grace(Duration::ZERO));
+        let mut stuck = running.client();
+        stuck.send("x");
+        let (mut before, mut same) = (0, 0);
+        wait_until("the handler has no room to write", || {
+            let written = WRITTEN.load(Ordering::Relaxed);
+            same = if written == before { same + 1 } else { 0 };
+            before = written;
+            written > 0 && same == 200
+        });
+        let mut reads = running.client();
+        reads.send("x");
+        reads.expect("endless ");
+        let reading = std::thread::spawn(move || reads.rest());
+        let report = running.stop();
+        assert_eq!((report.closed, report.abandoned), (2, 0));
+        assert!(report.took < Duration::from_millis(900), "{:?}", report.took);
+        let received = reading.join().unwrap();
+        assert!(received.ends_with(b"endless SHUTDOWN"), "{:?}", received.rchunks(30).next());
     });
 }

@@ -22,8 +22,8 @@ struct Wire {
     ended: bool,
     /// Bytes for which the client has room; none says that it takes all.
     room: Option<usize>,
-    /// What the client was sent.
-    told: Vec<u8>,
+    /// What the server has sent.
+    received: Vec<u8>,
     finished: bool,
     aborted: bool,
 }
@@ -37,8 +37,8 @@ impl Script {
         self.wire(|wire| wire.arrived.extend(bytes));
     }
 
-    fn told(&self) -> Vec<u8> {
-        self.wire(|wire| std::mem::take(&mut wire.told))
+    fn received(&self) -> Vec<u8> {
+        self.wire(|wire| std::mem::take(&mut wire.received))
     }
 }
 
@@ -55,7 +55,7 @@ impl Transport for Script {
         self.wire(|wire| {
             let count = bytes.len().min(wire.room.unwrap_or(usize::MAX));
             wire.room = wire.room.map(|room| room - count);
-            wire.told.extend(&bytes[..count]);
+            wire.received.extend(&bytes[..count]);
             Ok((count > 0).then_some(count))
         })
     }
@@ -111,7 +111,7 @@ impl World {
         world.expect_park(Event::Admitted, Interest::Input);
         world.client.say(b"one\n");
         world.expect_park(Event::Ready, Interest::Input);
-        assert!(!world.client.told().is_empty());
+        assert!(!world.client.received().is_empty());
         world
     }
 
@@ -128,7 +128,7 @@ impl World {
     }
 
     /// Gives it turns until it is parked or closed.
-    fn settle(&mut self, event: Event) -> Next {
+    fn turns(&mut self, event: Event) -> Next {
         let mut next = self.on(event);
         while matches!(next, Next::Requeue) {
             next = self.on(Event::Ready);
@@ -138,7 +138,7 @@ impl World {
 
     #[track_caller]
     fn expect_park(&mut self, event: Event, interest: Interest) {
-        match self.settle(event) {
+        match self.turns(event) {
             Next::Park(parked) => assert_eq!(parked, interest),
             next => panic!("{next:?}"),
         }
@@ -146,7 +146,7 @@ impl World {
 
     #[track_caller]
     fn expect_close(&mut self, event: Event) -> CloseReason {
-        match self.settle(event) {
+        match self.turns(event) {
             Next::Close(reason) => self.driver.end(&mut self.endpoint, reason),
             next => panic!("{next:?}"),
         }
@@ -221,7 +221,7 @@ fn room_for_a_part_of_the_reply_starts_the_time_anew() {
     world.pass_deadline(10 * SECOND, Interest::Output);
     world.client.wire(|wire| wire.room = None);
     world.expect_park(Event::Deadline, Interest::Input);
-    assert_eq!(world.client.told(), b"hello world");
+    assert_eq!(world.client.received(), b"hello world");
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_request_that_came_in_time_is_answered_at_its_deadline() {
     world.pass_deadline(10 * SECOND, Interest::Input);
     world.client.say(b"ne\nhal");
     world.expect_park(Event::Deadline, Interest::Input);
-    assert_eq!(world.client.told(), b"half a line");
+    assert_eq!(world.client.received(), b"half a line");
     // The rest of another one has a time of its own, and no second look beyond it.
     world.pass_deadline(10 * SECOND, Interest::Input);
     world.client.say(b"f");
@@ -250,13 +250,13 @@ fn a_client_that_lingers_is_closed_at_its_deadline_across_the_wrap() {
 }
 
 #[test]
-fn a_parked_client_is_told_at_once_when_its_last_reply_is_long_ago() {
+fn a_parked_client_is_notified_at_once_when_its_last_reply_is_long_ago() {
     let mut world = World::served(Echo);
     // Within the idle time, but behind the quiet time before the notice.
     world.context.clock.advance(SECOND);
     world.drain();
     assert!(matches!(world.on(Event::Drain), Next::Requeue), "the end of the connection comes later");
-    assert_eq!(world.client.told(), b"SHUTDOWN");
+    assert_eq!(world.client.received(), b"SHUTDOWN");
     assert!(!world.client.wire(|wire| wire.finished));
     world.expect_park(Event::Ready, Interest::Input);
     assert!(world.client.wire(|wire| wire.finished));
@@ -276,10 +276,10 @@ fn a_reply_and_the_notice_are_never_one_piece() {
     // What arrives in the quiet time is not executed, and does not put the notice off.
     world.client.say(b"late");
     world.expect_park(Event::Ready, Interest::Nothing);
-    assert_eq!(world.client.told(), b"");
+    assert_eq!(world.client.received(), b"");
     world.pass_deadline(20, Interest::Nothing);
     world.expect_park(Event::Deadline, Interest::Input);
-    assert_eq!(world.client.told(), b"SHUTDOWN");
+    assert_eq!(world.client.received(), b"SHUTDOWN");
 }
 
 #[test]
@@ -291,10 +291,10 @@ fn what_had_arrived_at_the_start_is_answered_and_the_rest_is_not_executed() {
     assert!(matches!(world.on(Event::Drain), Next::Requeue));
     world.client.say(b"c\nd\n");
     world.expect_park(Event::Ready, Interest::Nothing);
-    assert_eq!(world.client.told(), b"ab");
+    assert_eq!(world.client.received(), b"ab");
     world.pass_deadline(20, Interest::Nothing);
     world.expect_park(Event::Deadline, Interest::Input);
-    assert_eq!(world.client.told(), b"SHUTDOWN\n");
+    assert_eq!(world.client.received(), b"SHUTDOWN\n");
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn a_client_that_had_finished_sending_gets_its_answers_and_no_notice() {
     world.client.wire(|wire| wire.ended = true);
     world.drain();
     assert!(matches!(world.expect_close(Event::Drain), CloseReason::Left));
-    assert_eq!(world.client.told(), b"last");
+    assert_eq!(world.client.received(), b"last");
 }
 
 /// The time of the last reply keeps the notice apart from it. Half of the clock's range later it would put the notice
@@ -327,22 +327,65 @@ fn the_time_of_a_reply_does_not_put_the_notice_off_half_a_range_later() {
     world.pass_half_a_range();
     world.drain();
     world.expect_park(Event::Drain, Interest::Input);
-    assert_eq!(world.client.told(), b"a linea linea lineSHUTDOWN\n");
+    assert_eq!(world.client.received(), b"a linea linea lineSHUTDOWN\n");
+}
+
+/// Be the client silent, asking, or waiting for its notice; served by a worker just now, or a while ago.
+#[test]
+fn the_end_of_the_grace_time_comes_with_the_notice() {
+    for event in [Event::ForceClose, Event::Finish] {
+        for (is_drained, asks) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut world = World::served(Echo);
+            world.drain();
+            if is_drained {
+                world.expect_park(Event::Drain, Interest::Nothing);
+            }
+            if asks {
+                world.client.say(b"hello");
+            }
+            world.context.start_force_closing();
+            if event == Event::ForceClose {
+                // The client has had a reply just now.
+                world.expect_park(event, Interest::Nothing);
+                assert_eq!(world.client.received(), b"");
+                world.context.clock.advance(20);
+                world.expect_park(event, Interest::Nothing);
+                world.context.clock.advance(1);
+            }
+            assert!(matches!(world.expect_close(event), CloseReason::Forced));
+            assert_eq!(world.client.received(), b"SHUTDOWN");
+            assert!(world.client.wire(|wire| wire.finished && !wire.aborted && wire.arrived.is_empty()));
+            assert_eq!(world.context.counters.notices.value(), 1);
+        }
+    }
 }
 
 #[test]
-fn the_end_of_the_grace_time_comes_with_the_notice() {
-    for client_asks in [false, true] {
-        let mut world = World::served(Echo);
-        world.drain();
-        if client_asks {
-            world.client.say(b"hello");
-        }
-        world.context.start_force_closing();
-        assert!(matches!(world.expect_close(Event::ForceClose), CloseReason::Forced));
-        assert_eq!(world.client.told(), b"SHUTDOWN");
-        assert!(world.client.wire(|wire| wire.finished && !wire.aborted && wire.arrived.is_empty()));
-    }
+fn the_end_of_the_grace_time_waits_for_no_client_that_does_not_read() {
+    let mut world = World::served(Echo);
+    world.client.wire(|wire| wire.room = Some(2));
+    world.client.say(b"hello world");
+    world.expect_park(Event::Ready, Interest::Output);
+    world.drain();
+    world.expect_park(Event::Drain, Interest::Output);
+    world.context.start_force_closing();
+    assert!(matches!(world.expect_close(Event::ForceClose), CloseReason::Forced));
+    assert!(world.client.wire(|wire| wire.aborted));
+    assert_eq!(world.context.counters.notices.value(), 0);
+}
+
+/// What a stream handler does whose writing the end of the grace time has ended.
+#[test]
+fn a_call_that_fails_at_the_end_of_the_grace_time_is_followed_by_the_notice() {
+    let mut world = World::new(Lines::new(|_, reply| {
+        reply.push(b"part");
+        Err(io::ErrorKind::ConnectionAborted.into())
+    }));
+    world.client.say(b"line\n");
+    world.drain();
+    world.context.start_force_closing();
+    assert!(matches!(world.expect_close(Event::Ready), CloseReason::Forced));
+    assert_eq!(world.client.received(), b"partSHUTDOWN\n");
 }
 
 #[test]
@@ -351,7 +394,7 @@ fn a_late_client_gets_the_notice_and_nothing_else() {
     world.drain();
     world.client.say(b"hello");
     world.expect_park(Event::Late, Interest::Input);
-    assert_eq!(world.client.told(), b"SHUTDOWN");
+    assert_eq!(world.client.received(), b"SHUTDOWN");
 }
 
 #[test]
@@ -359,9 +402,9 @@ fn an_idle_client_is_shed_after_the_notice_and_one_that_speaks_is_not() {
     let mut world = World::served(Echo);
     world.client.say(b"hello");
     world.expect_park(Event::Shed, Interest::Input);
-    assert_eq!(world.client.told(), b"hello");
+    assert_eq!(world.client.received(), b"hello");
     assert!(matches!(world.expect_close(Event::Shed), CloseReason::Shed));
-    assert_eq!(world.client.told(), b"SHUTDOWN");
+    assert_eq!(world.client.received(), b"SHUTDOWN");
     assert!(world.client.wire(|wire| wire.finished));
 }
 
