@@ -169,29 +169,26 @@ impl Limits {
     /// # Errors
     /// [`Error::Limit`] names the first one that is out of range.
     pub fn validate(&self) -> Result<(), Error> {
-        for (name, value, range) in [
-            ("workers", self.workers, WORKERS),
-            ("connections", self.connections, CONNECTIONS),
-            ("queue", self.queue, QUEUE),
-            ("buffer", self.buffer, BUFFER),
-            ("stack", self.stack, STACK),
-            ("per-client", self.per_client.unwrap_or(1), CONNECTIONS),
-        ] {
-            if !range.contains(&value) {
-                let expected = format!("{} to {}", range.start(), range.end());
-                return Err(Error::Limit { name, value: value.to_string(), expected });
-            }
-        }
-        for (name, value, least) in [
-            ("idle-timeout", self.idle_timeout, Duration::from_millis(1)),
-            ("request-timeout", self.request_timeout, Duration::from_millis(1)),
-            ("write-timeout", self.write_timeout, Duration::from_millis(1)),
-            ("grace", self.grace, Duration::ZERO),
-        ] {
-            check_timeout(name, value, least)?;
-        }
-        Ok(())
+        check_range("workers", self.workers, WORKERS)?;
+        check_range("connections", self.connections, CONNECTIONS)?;
+        check_range("queue", self.queue, QUEUE)?;
+        check_range("buffer", self.buffer, BUFFER)?;
+        check_range("stack", self.stack, STACK)?;
+        check_range("per-client", self.per_client.unwrap_or(1), CONNECTIONS)?;
+        check_timeout("idle-timeout", self.idle_timeout, Duration::from_millis(1))?;
+        check_timeout("request-timeout", self.request_timeout, Duration::from_millis(1))?;
+        check_timeout("write-timeout", self.write_timeout, Duration::from_millis(1))?;
+        check_timeout("grace", self.grace, Duration::ZERO)
     }
+}
+
+/// Checks a number against its range.
+pub(crate) fn check_range(name: &'static str, value: usize, range: RangeInclusive<usize>) -> Result<(), Error> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let expected = format!("{} to {}", range.start(), range.end());
+    Err(Error::Limit { name, value: value.to_string(), expected })
 }
 
 /// Checks a time against its range.

@@ -76,7 +76,7 @@ mutant "a sweep clears the plan behind its look" $ownership "        self.deadli
         for token in self.tokens() {
             let Some(deadline) = self.slot(token).deadline.get() else { continue };
             if !deadline.reached(now) {
-                earliest = Tick::earlier(earliest, Some(deadline));
+                earliest = Tick::earliest([earliest, Some(deadline)]);
             } else if let Some(owned) = self.claim(token) {
                 expire(owned);
             }" "        let mut earliest = None;
@@ -84,11 +84,11 @@ mutant "a sweep clears the plan behind its look" $ownership "        self.deadli
         while let Some(token) = seen.next().or_else(|| { self.deadlines.begin_sweep(); None }) {
             let Some(deadline) = self.slot(token).deadline.get() else { continue };
             if !deadline.reached(now) {
-                earliest = Tick::earlier(earliest, Some(deadline));
+                earliest = Tick::earliest([earliest, Some(deadline)]);
             } else if let Some(owned) = self.claim(token) {
                 expire(owned);
             }"
-mutant "a sweep forgets a later deadline" $ownership "earliest = Tick::earlier(earliest, Some(deadline));" ""
+mutant "a sweep forgets a later deadline" $ownership "earliest = Tick::earliest([earliest, Some(deadline)]);" ""
 mutant "a closed slot keeps its deadline" $ownership "        slot.deadline.set(None);
         slot.state.vacate();" "        slot.state.vacate();"
 mutant "a slot that becomes free does not wake the accept loop" $ownership "if std::mem::take(&mut free.is_awaited) {" "if false {"

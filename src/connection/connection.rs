@@ -363,13 +363,14 @@ impl Connection {
     /// `TimedOut` when nothing has happened within `limit`, and `ConnectionAborted` at the end of the grace time.
     pub(crate) fn block(&mut self, interest: Interest, limit: Duration) -> io::Result<()> {
         self.context.streaming.count_transfer();
+        self.context.streaming.start_wait();
         let outcome = self.block_until(interest, Instant::now() + limit);
+        self.context.streaming.end_wait();
         self.tick();
         outcome
     }
 
     fn block_until(&self, interest: Interest, deadline: Instant) -> io::Result<()> {
-        let _waiting = self.context.streaming.wait();
         let Some(socket) = self.client.link.socket() else { return Err(io::ErrorKind::TimedOut.into()) };
         loop {
             let left = deadline.saturating_duration_since(Instant::now());

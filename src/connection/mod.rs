@@ -21,4 +21,4 @@ pub(crate) use context::Context;
 pub(crate) use transport::Link;
 #[cfg(all(any(test, fuzzing, lastorders_bench), not(loom)))]
 pub(crate) use transport::Transport;
-pub(crate) use tuning::Tuning;
+pub(crate) use tuning::{Tuning, inet_socket};

@@ -14,20 +14,24 @@ pub(crate) struct Streaming {
     waiting: AtomicUsize,
 }
 
-/// A stream handler waits for its client while this lives.
-#[must_use]
-pub(crate) struct Waiting<'a>(&'a Streaming);
-
 impl Streaming {
     /// Counts that a handler has received or sent something.
     pub(crate) fn count_transfer(&self) {
         self.transfers.add(1);
     }
 
-    pub(crate) fn wait(&self) -> Waiting<'_> {
+    /// A handler begins to wait for its client.
+    pub(crate) fn start_wait(&self) {
         // Relaxed: the watchdog looks seconds apart.
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(self)
+    }
+
+    /// That wait is over.
+    pub(crate) fn end_wait(&self) {
+        // A wait that ends between two looks of the watchdog is progress too. Release, and Acquire in `progress`: the
+        // watchdog that misses the wait finds it counted.
+        self.count_transfer();
+        self.waiting.fetch_sub(1, Ordering::Release);
     }
 
     /// How often a handler has received or sent something, or has ended a wait; `None` while one waits.
@@ -39,15 +43,6 @@ impl Streaming {
     }
 }
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        // A wait that ends between two looks of the watchdog is progress too. Release, and Acquire in `progress`: the
-        // watchdog that misses the wait finds it counted.
-        self.0.count_transfer();
-        self.0.waiting.fetch_sub(1, Ordering::Release);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,9 +51,9 @@ mod tests {
     fn a_wait_shows_while_it_lasts_and_afterwards() {
         let streaming = Streaming::default();
         assert_eq!(streaming.progress(), Some(0));
-        let waiting = streaming.wait();
+        streaming.start_wait();
         assert_eq!(streaming.progress(), None);
-        drop(waiting);
+        streaming.end_wait();
         streaming.count_transfer();
         assert_eq!(streaming.progress(), Some(2));
     }

@@ -1,49 +1,54 @@
 //! The socket options that a server asks for and can do without.
 //!
-//! In come sockets that are about to be bound, or that listen; out they go tuned, and in the end one line names the
+//! In come sockets that are to be bound, or that listen; out they go tuned, and in the end one line names the
 //! options that the kernel did not take, once for the whole server. An accepted socket has the options of its listener,
 //! which saves the calls for each. An option that correctness rests on is set where the socket is made.
 
-use std::fmt;
-use std::os::fd::AsFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use heapless::Vec as Fixed;
-use nix::errno::Errno;
 use nix::sys::socket::sockopt::{
-    IpFreebind, KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval, TcpNoDelay, TcpUserTimeout,
+    IpFreebind, Ipv6V6Only, KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval, TcpNoDelay, TcpUserTimeout,
 };
-use nix::sys::socket::{SetSockOpt, setsockopt};
+use nix::sys::socket::{AddressFamily, SetSockOpt, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket};
 
 use crate::config::{KEEP_ALIVE_COUNT, KEEP_ALIVE_IDLE, KEEP_ALIVE_INTERVAL, Limits, VANISHED};
 use crate::log::{Text, warn};
 
-/// The options that there are: each is reported once.
-const OPTIONS: usize = 7;
+/// A socket of the family of `address`, which is not bound yet.
+pub(crate) fn inet_socket(address: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    socket(family, kind, SockFlag::SOCK_CLOEXEC, None)
+}
 
 #[derive(Debug)]
 pub(crate) struct Tuning {
     /// Bind to addresses that the machine does not have. False unless it is set.
     pub(crate) freebind: bool,
     user_timeout: Duration,
-    missing: Missing,
+    /// The options that the kernel did not take, and why.
+    missing: String,
 }
-
-#[derive(Debug, Default)]
-struct Missing(Fixed<(&'static str, Errno), OPTIONS>);
 
 impl Tuning {
     pub(crate) fn new(limits: &Limits) -> Tuning {
         // The server itself times out a client that is there but does not read: Linux applies TCP_USER_TIMEOUT to it
         // too (tcp(7) speaks of data that "remains buffered but untransmitted, due to zero window size").
-        Tuning { freebind: false, user_timeout: VANISHED.max(limits.write_timeout), missing: Missing::default() }
+        Tuning { freebind: false, user_timeout: VANISHED.max(limits.write_timeout), missing: String::new() }
     }
 
-    /// For a socket that is not bound yet. IP_FREEBIND holds for IPv6 as well: Linux keeps one flag for both.
-    pub(crate) fn before_bind(&mut self, socket: &impl AsFd) {
+    /// Binds a socket. An IPv6 address serves IPv6 only, whatever the machine's default, so that `0.0.0.0` and `[::]`
+    /// can be served side by side.
+    pub(crate) fn bind(&mut self, socket: &OwnedFd, address: SocketAddr) -> nix::Result<()> {
+        if address.is_ipv6() {
+            setsockopt(socket, Ipv6V6Only, &true)?;
+        }
+        // IP_FREEBIND holds for IPv6 as well: Linux keeps one flag for both.
         if self.freebind {
             self.set(socket, "IP_FREEBIND", IpFreebind, &true);
         }
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(address))
     }
 
     /// For a listener: replies go out at once, and the kernel finds a client that has vanished, be it silent
@@ -60,27 +65,17 @@ impl Tuning {
 
     /// Logs what the kernel lacks, if anything.
     pub(crate) fn report(&self) {
-        if !self.missing.0.is_empty() {
+        if !self.missing.is_empty() {
             warn!("The kernel refuses socket options, and the server does without: {}", Text(&self.missing));
         }
     }
 
     fn set<O: SetSockOpt>(&mut self, socket: &impl AsFd, name: &'static str, option: O, value: &O::Val) {
         let Err(errno) = setsockopt(socket, option, value) else { return };
-        if self.missing.0.iter().all(|(other, _)| *other != name) {
-            // There is room for every name.
-            let _ = self.missing.0.push((name, errno));
+        if !self.missing.contains(name) {
+            let comma = if self.missing.is_empty() { "" } else { ", " };
+            self.missing += &format!("{comma}{name} ({errno:?})");
         }
-    }
-}
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (name, errno)) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{name} ({errno:?})")?;
-        }
-        Ok(())
     }
 }
 
@@ -95,7 +90,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut tuning = Tuning::new(limits);
         tuning.listener(&listener);
-        assert_eq!(tuning.missing.to_string(), "");
+        assert_eq!(tuning.missing, "");
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         listener.accept().unwrap().0
     }
@@ -123,7 +118,7 @@ mod tests {
         let mut tuning = Tuning::new(&Limits::default());
         tuning.listener(&socket);
         tuning.listener(&socket);
-        let missing = tuning.missing.to_string();
+        let missing = tuning.missing;
         assert!(missing.starts_with("TCP_NODELAY (E") && !missing.contains("SO_KEEPALIVE"), "{missing}");
         assert_eq!(missing.matches("TCP_KEEPIDLE").count(), 1, "{missing}");
         assert_eq!(missing.split(", ").count(), 5, "{missing}");

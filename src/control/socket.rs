@@ -133,8 +133,7 @@ impl Control {
 
     /// When [`serve`](Control::serve) must be called even if nothing is readable.
     pub(crate) fn deadline(&self) -> Option<Tick> {
-        let ends = self.clients.iter().map(|client| client.until).chain(self.resumes);
-        ends.reduce(|first, next| if next.is_before(first) { next } else { first })
+        Tick::earliest(self.clients.iter().map(|client| Some(client.until)).chain([self.resumes]))
     }
 
     /// Accepts, receives and answers, without a wait for any client.

@@ -13,9 +13,10 @@ use nix::ifaddrs::getifaddrs;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::sockopt::{IpMulticastTtl, Ipv6MulticastHops};
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockType, SockaddrStorage, sendmsg, setsockopt};
 
-use super::udp_endpoint::{ip_address, unbound};
+use super::udp_endpoint::ip_address;
+use crate::connection::inet_socket;
 
 /// Bytes of the longest name of an interface (`IFNAMSIZ` without the NUL, netdevice(7)).
 const LONGEST_NAME: usize = 15;
@@ -116,7 +117,7 @@ impl Group {
     /// # Errors
     /// There is no such interface, there is no route to the group, or the message is too long for one datagram.
     pub fn send(&self, message: &[u8], hops: u8) -> io::Result<()> {
-        let socket = unbound(self.address)?;
+        let socket = inet_socket(self.address, SockType::Datagram)?;
         let to = SockaddrStorage::from(self.address);
         let index = self.index()?;
         let message = [IoSlice::new(message)];
@@ -142,7 +143,7 @@ impl Group {
     /// bound to the group, whichever socket has joined (`IP_MULTICAST_ALL` in ip(7)). So a new join leaves the socket
     /// that a worker serves alone, and a closed one takes its membership of a vanished interface with it.
     pub(super) fn join(&self) -> io::Result<UdpSocket> {
-        let socket = UdpSocket::from(unbound(self.address)?);
+        let socket = UdpSocket::from(inet_socket(self.address, SockType::Datagram)?);
         match self.address.ip() {
             IpAddr::V4(group) => {
                 let interface = self.interface.as_ref().map(Interface::ipv4).transpose()?;

@@ -7,21 +7,27 @@
 
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::libc::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE, RTMGRP_LINK};
+use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
 
 use super::group::Group;
-use super::netlink::Netlink;
 use crate::config::{JOIN_RETRY, LINKS_SETTLE};
 use crate::log::{Text, info, warn};
 use crate::sys::Tick;
 
+/// Messages of netlink that are read at once, so that an endless stream of them does not keep the accept loop. The
+/// socket stays readable while more are there.
+const MESSAGES: usize = 256;
+
 #[derive(Debug)]
 pub(crate) struct Memberships {
-    /// `None` when the kernel reports no changes, or no group needs them.
-    netlink: Option<Netlink>,
+    /// Becomes readable when an interface, an address or a route of the machine changes (rtnetlink(7)). `None` when the
+    /// kernel reports no changes, or no group needs them.
+    netlink: Option<OwnedFd>,
     all: Vec<Membership>,
     /// The network has changed, and the groups are joined anew at this time.
     rejoin_at: Option<Tick>,
@@ -52,7 +58,7 @@ impl Memberships {
             return;
         }
         // The socket is opened before the first join, so that it reports every change after that join.
-        match Netlink::open() {
+        match open_netlink() {
             Ok(netlink) => self.netlink = Some(netlink),
             Err(error) => warn!("No news of network interfaces ({}): groups are retried by time", Text(&error)),
         }
@@ -74,8 +80,7 @@ impl Memberships {
 
     /// When to call [`rejoin_if_due`](Memberships::rejoin_if_due) next.
     pub(crate) fn deadline(&self) -> Option<Tick> {
-        let deadlines = [self.rejoin_at, self.retry_at].into_iter().flatten();
-        deadlines.reduce(|first, next| if next.is_before(first) { next } else { first })
+        Tick::earliest([self.rejoin_at, self.retry_at])
     }
 
     /// Joins every group anew if a deadline has passed.
@@ -83,7 +88,7 @@ impl Memberships {
         if self.rejoin_at.is_some_and(|tick| tick.reached(now)) {
             self.rejoin_at = None;
             // The messages are discarded before the join, so that a change during the join makes the socket readable.
-            if let Some(Err(error)) = self.netlink.as_ref().map(Netlink::drain) {
+            if let Some(Err(error)) = self.netlink.as_ref().map(discard_messages) {
                 warn!("No more news of network interfaces ({}): groups are retried by time", Text(&error));
                 self.netlink = None;
             }
@@ -125,6 +130,36 @@ impl Membership {
             }
         }
     }
+}
+
+/// Opens a netlink socket.
+///
+/// # Errors
+/// The kernel has no netlink, or a sandbox forbids it.
+fn open_netlink() -> nix::Result<OwnedFd> {
+    let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups.cast_unsigned()))?;
+    Ok(socket)
+}
+
+/// Discards the messages that have arrived. What has changed is not read: the interfaces themselves are looked at
+/// afterwards. So a message that is cut short, or that the kernel drops because too many came at once, says as much as a
+/// whole one.
+///
+/// # Errors
+/// The socket is broken, and no more messages will come.
+fn discard_messages(netlink: &OwnedFd) -> nix::Result<()> {
+    for _ in 0..MESSAGES {
+        match recv(netlink.as_raw_fd(), &mut [0; 16], MsgFlags::MSG_DONTWAIT) {
+            // ENOBUFS: the kernel dropped messages because the buffer was full.
+            Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
+            Err(Errno::EAGAIN) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// True for the errors that say that the interface, its address or its route is missing. Netlink reports it when that

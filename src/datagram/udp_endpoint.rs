@@ -5,24 +5,21 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 use bytes::BytesMut;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc::in6_pktinfo;
-use nix::sys::socket::sockopt::{Ipv6RecvPacketInfo, Ipv6V6Only, ReuseAddr};
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, recvmsg, sendto,
-    setsockopt, socket,
-};
+use nix::sys::socket::sockopt::{Ipv6RecvPacketInfo, ReuseAddr};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockType, SockaddrStorage, recvmsg, sendto, setsockopt};
 
 use crate::config::DATAGRAM;
-use crate::connection::{Output, Tuning};
+use crate::connection::{Output, Tuning, inet_socket};
 
 #[derive(Debug)]
 pub(crate) struct UdpEndpoint {
-    socket: UdpSocket,
+    pub(crate) socket: UdpSocket,
     /// The bound address. A multicast endpoint has the group's here, even if it is bound to the unspecified address.
     pub(crate) address: SocketAddr,
     /// The index of the datagram service that answers here.
@@ -60,8 +57,8 @@ impl UdpEndpoint {
     /// The socket has no SO_REUSEADDR: a second server could then bind the same address, and would take part of the
     /// datagrams without an error on either side.
     pub(crate) fn bind(address: SocketAddr, service: usize, tuning: &mut Tuning) -> io::Result<UdpEndpoint> {
-        let socket = unbound(address)?;
-        bind_to(&socket, address, tuning)?;
+        let socket = inet_socket(address, SockType::Datagram)?;
+        tuning.bind(&socket, address)?;
         UdpEndpoint::adopt(socket.into(), service)
     }
 
@@ -72,9 +69,9 @@ impl UdpEndpoint {
         // that binding is lost when the interface goes. For such a group the endpoint binds the unspecified address,
         // receives everything that is sent to its UDP port, and asks the kernel what each datagram was sent to.
         let address = if is_scoped(group) { SocketAddr::from((Ipv6Addr::UNSPECIFIED, group.port())) } else { group };
-        let socket = unbound(address)?;
+        let socket = inet_socket(address, SockType::Datagram)?;
         setsockopt(&socket, ReuseAddr, &true)?;
-        bind_to(&socket, address, tuning)?;
+        tuning.bind(&socket, address)?;
         let mut endpoint = UdpEndpoint::adopt(socket.into(), service)?;
         endpoint.address = SocketAddr::new(group.ip(), endpoint.address.port());
         if let (true, IpAddr::V6(address)) = (is_scoped(group), group.ip()) {
@@ -132,26 +129,6 @@ impl UdpEndpoint {
         sendto(self.socket.as_raw_fd(), self.reply.bytes(), &SockaddrStorage::from(to), MsgFlags::MSG_DONTWAIT)
             .map(drop)
     }
-}
-
-impl AsFd for UdpEndpoint {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-/// A UDP socket of the family of `address`.
-pub(super) fn unbound(address: SocketAddr) -> nix::Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
-}
-
-fn bind_to(socket: &OwnedFd, address: SocketAddr, tuning: &mut Tuning) -> io::Result<()> {
-    if address.is_ipv6() {
-        setsockopt(socket, Ipv6V6Only, &true)?;
-    }
-    tuning.before_bind(socket);
-    Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?)
 }
 
 /// The IPv4 or IPv6 address in what the kernel wrote.

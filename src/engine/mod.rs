@@ -60,7 +60,7 @@ impl Engine {
         let poller = Poller::new(&leader)?;
         let connections = context.limits.connections;
         for (token, endpoint) in (connections as u16..).zip(&endpoints) {
-            let watched = poller.watch(endpoint, token, Interest::Input, &mut None);
+            let watched = poller.watch(&endpoint.socket, token, Interest::Input, &mut None);
             watched.map_err(Error::setup("watch a datagram socket"))?;
         }
         let work = if services.never_block() { Work::NeverBlocks } else { Work::MayBlock };

@@ -188,7 +188,7 @@ impl<E: Occupant> Slots<E> {
         for token in self.tokens() {
             let Some(deadline) = self.slot(token).deadline.get() else { continue };
             if !deadline.reached(now) {
-                earliest = Tick::earlier(earliest, Some(deadline));
+                earliest = Tick::earliest([earliest, Some(deadline)]);
             } else if let Some(owned) = self.claim(token) {
                 expire(owned);
             }

@@ -1,5 +1,6 @@
 //! What the accept loop does with new clients: admit, wait, shed or refuse, and pause a listener whose accept fails.
 
+use std::fs::File;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
@@ -9,7 +10,6 @@ use nix::sys::socket::{MsgFlags, recv, send};
 
 use super::accepting::{Accept, AtLimit, ReadyQueue};
 use super::deferred::Pending;
-use super::listener::open_reserve;
 use super::server::Server;
 use crate::access::{Admission, Failure, Load, Origin, classify};
 use crate::config::{ACCEPTS, BUSY, DEFER_TIMEOUT};
@@ -65,7 +65,7 @@ impl Server {
                 return Accept::NoMore;
             }
             let Some(listener) = self.accepting.listeners.get_mut(index) else { return Accept::NoMore };
-            match listener.accept() {
+            match listener.socket.accept() {
                 Ok((socket, peer)) => {
                     listener.resume();
                     if self.receive_client(index, admission, socket, peer) == Accept::NoMore {
@@ -156,10 +156,10 @@ impl Server {
         self.context().counters.accept_exhausted.add(1);
         drop(self.accepting.reserve.take());
         let listener = &self.accepting.listeners[index];
-        if let Ok((socket, _)) = listener.accept() {
+        if let Ok((socket, _)) = listener.socket.accept() {
             self.refuse(&socket, listener.service);
         }
-        self.accepting.reserve = open_reserve().ok();
+        self.accepting.reserve = File::open("/dev/null").ok();
         self.pause(index, error);
     }
 

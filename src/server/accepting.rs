@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deferred::Deferred;
-use super::listener::{Listener, open_reserve};
+use super::listener::Listener;
 use crate::access::{Share, Shares};
 use crate::config::{Limits, QUEUE_FULL_TIMEOUT};
 use crate::error::Error;
@@ -65,7 +65,7 @@ impl Accepting {
         places: usize,
         wake: &Arc<Event>,
     ) -> Result<Accepting, Error> {
-        let reserve = open_reserve().map_err(Error::setup("open /dev/null as the reserve descriptor"))?;
+        let reserve = File::open("/dev/null").map_err(Error::setup("open /dev/null as the reserve descriptor"))?;
         Ok(Accepting {
             listeners,
             shares: limits.per_client.map(|limit| Arc::new(Shares::new(limit, places, wake.clone()))),
@@ -90,11 +90,8 @@ impl Accepting {
             ReadyQueue::FullSince(since) => Some(since.after(QUEUE_FULL_TIMEOUT)).filter(|tick| !tick.reached(now)),
             ReadyQueue::HasRoom | ReadyQueue::Stuck => None,
         };
-        let resumes = self.listeners.iter().filter_map(|listener| listener.resumes);
-        resumes
-            .chain(queue_full_until)
-            .chain(self.deferred.deadline())
-            .fold(None, |first, next| Tick::earlier(first, Some(next)))
+        let resumes = self.listeners.iter().map(|listener| listener.resumes);
+        Tick::earliest(resumes.chain([queue_full_until, self.deferred.deadline()]))
     }
 
     /// A share for one more connection of an address; `None` in it where there is no limit.

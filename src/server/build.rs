@@ -13,7 +13,7 @@ use super::retry::Retry;
 use super::server::Server;
 use super::sockets::{Bound, Source};
 use super::stopping::Stopping;
-use crate::config::{CHILDREN, LISTENERS, Limits, WhenFull, check_timeout};
+use crate::config::{CHILDREN, LISTENERS, Limits, WhenFull, check_range, check_timeout};
 use crate::connection::{Context, Tuning};
 use crate::control::Control;
 use crate::datagram::Memberships;
@@ -62,10 +62,7 @@ impl Builder {
     }
 
     fn check_forking(&self, children: usize, sockets: Sockets) -> Result<(), Error> {
-        if !CHILDREN.contains(&children) {
-            let expected = format!("{} to {}", CHILDREN.start(), CHILDREN.end());
-            return Err(Error::Limit { name: "max-children", value: children.to_string(), expected });
-        }
+        check_range("max-children", children, CHILDREN)?;
         if self.limits.when_full == WhenFull::Shed {
             let reason = "the server does not see which client is idle; choose wait or reject";
             return Err(Error::Forking { what: "shedding idle clients".into(), reason });

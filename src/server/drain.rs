@@ -24,7 +24,7 @@ impl Server {
 
     fn drain(&mut self) {
         self.hooks.run_drain_hooks();
-        let grace = self.stopping.shutdown.grace();
+        let grace = self.stopping.shutdown.grace;
         self.stopping.log_grace(grace);
         self.stopping.before = self.stats();
         let second = Duration::from_secs(1);

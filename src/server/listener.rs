@@ -1,21 +1,19 @@
 //! A listening socket: bound as asked, its accepted sockets inheriting what every connection needs.
 
-use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::net::{SocketAddr, TcpListener};
 
-use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
+use nix::sys::socket::sockopt::ReuseAddr;
+use nix::sys::socket::{Backlog, SockType, listen, setsockopt};
 
 use crate::access::Backoff;
 use crate::config::BACKLOG;
-use crate::connection::Tuning;
+use crate::connection::{Tuning, inet_socket};
 use crate::sys::Tick;
 
 #[derive(Debug)]
 pub(crate) struct Listener {
-    socket: TcpListener,
+    pub(super) socket: TcpListener,
     pub(crate) address: SocketAddr,
     /// Which of the server's services its clients get.
     pub(crate) service: usize,
@@ -25,17 +23,11 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Binds and listens. An IPv6 address serves IPv6 only, whatever the machine's default, so that `0.0.0.0`
-    /// and `[::]` can be listened on side by side.
+    /// Binds and listens.
     pub(crate) fn bind(address: SocketAddr, service: usize, tuning: &mut Tuning) -> io::Result<Listener> {
-        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        let socket = inet_socket(address, SockType::Stream)?;
         setsockopt(&socket, ReuseAddr, &true)?;
-        if address.is_ipv6() {
-            setsockopt(&socket, Ipv6V6Only, &true)?;
-        }
-        tuning.before_bind(&socket);
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+        tuning.bind(&socket, address)?;
         listen(&socket, Backlog::new(BACKLOG)?)?;
         Listener::adopt(TcpListener::from(socket), service, tuning)
     }
@@ -59,21 +51,6 @@ impl Listener {
         self.backoff.reset();
         self.resumes = None;
     }
-
-    pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.socket.accept()
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-/// Opens a descriptor that is closed to have one with which to answer a client when there is no other.
-pub(super) fn open_reserve() -> io::Result<File> {
-    File::open("/dev/null")
 }
 
 #[cfg(test)]

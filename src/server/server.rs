@@ -158,7 +158,7 @@ impl Server {
         let first = fds.len();
         for (index, listener) in self.accepting.listeners.iter().enumerate() {
             if polls_listeners && listener.resumes.is_none() {
-                let _ = fds.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
+                let _ = fds.push(PollFd::new(listener.socket.as_fd(), PollFlags::POLLIN));
                 let _ = polled.push(index);
             }
         }
@@ -194,16 +194,14 @@ impl Server {
     }
 
     fn next_deadline(&self, now: Tick) -> Option<Tick> {
-        [
+        Tick::earliest([
             self.serving.next_sweep(),
             self.accepting.deadline(now),
             self.stopping.deadline(),
             self.control.as_ref().and_then(Control::deadline),
             self.memberships.deadline(),
             self.hooks.deadline(),
-        ]
-        .into_iter()
-        .fold(None, Tick::earlier)
+        ])
     }
 
     fn handle_signals(&mut self) {
@@ -238,7 +236,7 @@ impl Server {
         let posted = self.requests.take();
         let now = self.now();
         if posted.shutdown {
-            let action = self.stopping.shutdown.drain_within(Trigger::Handle, posted.grace, now);
+            let action = self.stopping.shutdown.drain(Trigger::Handle, posted.grace, now);
             self.apply(action);
         }
         if posted.force_close {
@@ -258,10 +256,10 @@ impl Server {
     }
 
     fn stop_by_control(&mut self, grace: Option<Duration>, now: Tick) -> Answer {
-        let action = self.stopping.shutdown.drain_within(Trigger::Control, grace, now);
+        let action = self.stopping.shutdown.drain(Trigger::Control, grace, now);
         let state = if action.is_some() { "stopping" } else { "stopping already" };
         self.apply(action);
-        crate::control::text(format_args!("{state}, grace {}\n", Span(self.stopping.shutdown.grace())))
+        crate::control::text(format_args!("{state}, grace {}\n", Span(self.stopping.shutdown.grace)))
     }
 }
 

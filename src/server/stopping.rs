@@ -32,12 +32,12 @@ impl Stopping {
     #[must_use]
     pub(super) fn fail(&mut self, failure: Error, now: Tick) -> Option<Action> {
         self.failure = Some(failure);
-        self.shutdown.drain(Trigger::Failure, now)
+        self.shutdown.drain(Trigger::Failure, None, now)
     }
 
     /// The next time at which the accept loop must come back.
     pub(super) fn deadline(&self) -> Option<Tick> {
-        Tick::earlier(self.shutdown.deadline(), self.countdown)
+        Tick::earliest([self.shutdown.deadline(), self.countdown])
     }
 
     /// Logs the seconds that are left of the grace time, once a second.

@@ -34,7 +34,8 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     pub(crate) phase: Phase,
-    grace: Duration,
+    /// The time that clients have to leave.
+    pub(crate) grace: Duration,
     /// What began the shutdown, and when.
     pub(crate) started: Option<(Trigger, Instant)>,
 }
@@ -49,33 +50,20 @@ impl Shutdown {
     #[must_use]
     pub(crate) fn signal(&mut self, number: i32, now: Tick) -> Option<Action> {
         match self.phase {
-            Phase::Running => self.drain(Trigger::Signal(number), now),
+            Phase::Running => self.drain(Trigger::Signal(number), None, now),
             Phase::Draining { .. } => self.force_close(now),
             Phase::Closing { .. } => Some(self.finish()),
             Phase::Finished => None,
         }
     }
 
-    /// The time that clients have to leave.
-    pub(crate) fn grace(&self) -> Duration {
-        self.grace
-    }
-
-    /// A request to stop with another grace time.
+    /// A request to stop, maybe with another grace time. It changes nothing once the server is stopping.
     #[must_use]
-    pub(crate) fn drain_within(&mut self, trigger: Trigger, grace: Option<Duration>, now: Tick) -> Option<Action> {
-        if self.phase == Phase::Running {
-            self.grace = grace.unwrap_or(self.grace);
-        }
-        self.drain(trigger, now)
-    }
-
-    /// A request to stop. It changes nothing once the server is stopping.
-    #[must_use]
-    pub(crate) fn drain(&mut self, trigger: Trigger, now: Tick) -> Option<Action> {
+    pub(crate) fn drain(&mut self, trigger: Trigger, grace: Option<Duration>, now: Tick) -> Option<Action> {
         if self.phase != Phase::Running {
             return None;
         }
+        self.grace = grace.unwrap_or(self.grace);
         self.started = Some((trigger, Instant::now()));
         self.phase = Phase::Draining { ends: now.after(self.grace) };
         Some(Action::Drain)
@@ -139,8 +127,8 @@ mod tests {
     fn the_grace_ends_with_the_time_or_with_the_last_client() {
         let now = Clock::default().now();
         let mut shutdown = Shutdown::new(Duration::from_secs(5));
-        assert_eq!(shutdown.drain(Trigger::Handle, now), Some(Action::Drain));
-        assert_eq!(shutdown.drain(Trigger::Handle, now), None);
+        assert_eq!(shutdown.drain(Trigger::Handle, None, now), Some(Action::Drain));
+        assert_eq!(shutdown.drain(Trigger::Handle, None, now), None);
         assert_eq!(shutdown.progress(at(now, 4_999), 1, 4), None);
         assert_eq!(shutdown.progress(at(now, 5_000), 1, 4), Some(Action::ForceClose));
         assert_eq!(shutdown.progress(at(now, 5_999), 1, 0), None);
@@ -148,7 +136,7 @@ mod tests {
         assert_eq!(shutdown.progress(at(now, 6_001), 1, 1), Some(Action::Finish));
 
         let mut shutdown = Shutdown::new(Duration::from_secs(5));
-        assert_eq!(shutdown.drain(Trigger::Handle, now), Some(Action::Drain));
+        assert_eq!(shutdown.drain(Trigger::Handle, None, now), Some(Action::Drain));
         assert_eq!(shutdown.progress(now, 0, 4), Some(Action::ForceClose));
         assert_eq!(shutdown.progress(now, 0, 0), Some(Action::Finish));
     }

@@ -61,16 +61,9 @@ pub struct ShutdownReport {
 
 impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {} notified, {} left, {} closed, {} workers abandoned, {:.3} s",
-            self.trigger,
-            self.notified,
-            self.left,
-            self.closed,
-            self.abandoned,
-            Seconds(self.took)
-        )
+        let ShutdownReport { trigger, notified, left, closed, abandoned, took } = self;
+        write!(f, "{trigger}: {notified} notified, {left} left, {closed} closed, {abandoned} workers abandoned, ")?;
+        write!(f, "{:.3} s", Seconds(*took))
     }
 }
 

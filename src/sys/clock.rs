@@ -58,12 +58,9 @@ impl Tick {
         }
     }
 
-    /// The earlier of two ticks, of which each may be none.
-    pub(crate) fn earlier(one: Option<Tick>, other: Option<Tick>) -> Option<Tick> {
-        match (one, other) {
-            (Some(one), Some(other)) => Some(if other.is_before(one) { other } else { one }),
-            (one, other) => one.or(other),
-        }
+    /// The earliest of some ticks, of which each may be none.
+    pub(crate) fn earliest(ticks: impl IntoIterator<Item = Option<Tick>>) -> Option<Tick> {
+        ticks.into_iter().flatten().reduce(|first, next| if next.is_before(first) { next } else { first })
     }
 }
 
@@ -118,7 +115,7 @@ mod tests {
         assert!(!next.reached(late) && next.reached(next));
         assert_eq!(next.until(late), Duration::from_millis(101));
         assert_eq!(late.until(next), Duration::ZERO);
-        assert_eq!(Tick::earlier(Some(next), Some(late)), Some(late));
+        assert_eq!(Tick::earliest([None, Some(next), Some(late)]), Some(late));
     }
 
     #[test]

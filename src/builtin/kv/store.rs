@@ -9,7 +9,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::blocks::{Blocks, blocks_for};
 use super::memory::zeroed;
-use crate::config::{KV_BYTES, KV_ENTRIES};
+use crate::config::{KV_BYTES, KV_ENTRIES, check_range};
 use crate::error::Error;
 
 #[derive(Debug)]
@@ -56,12 +56,8 @@ impl Store {
     /// # Errors
     /// [`Error::Limit`] for a capacity out of range, [`Error::Setup`] when there is not enough memory.
     pub(super) fn new(entries: usize, bytes: usize) -> Result<Store, Error> {
-        for (name, value, range) in [("kv-entries", entries, KV_ENTRIES), ("kv-bytes", bytes, KV_BYTES)] {
-            if !range.contains(&value) {
-                let expected = format!("{} to {}", range.start(), range.end());
-                return Err(Error::Limit { name, value: value.to_string(), expected });
-            }
-        }
+        check_range("kv-entries", entries, KV_ENTRIES)?;
+        check_range("kv-bytes", bytes, KV_BYTES)?;
         let table = Table {
             cells: zeroed(cells_for(entries), Cell::default())?,
             blocks: Blocks::new(blocks_for(entries, bytes))?,
