@@ -1,11 +1,12 @@
-//! What becomes of a new client: one decision over four facts, and the back-off when accepting fails.
+//! What becomes of a new client: one decision over three facts, and the back-off when accepting fails.
 
 use std::io;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::config::WhenFull;
+use crate::config::{QUEUE_FULL_TIMEOUT, WhenFull};
+use crate::sys::Tick;
 
 /// What the accept loop does with the clients that wait in the kernel's backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,32 +15,48 @@ pub(crate) enum Admission {
     Admit,
     /// Leave it in the backlog until a worker has made room.
     Wait,
-    /// Leave it in the backlog for a moment: the ready queue is full, but not for long yet.
-    Hold,
     /// Close an idle connection, then accept it.
     Shed,
     /// Accept it, answer `BUSY` and close it.
     Reject,
 }
 
+/// What the accept loop knows of the ready queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadyQueue {
+    HasRoom,
+    FullSince(Tick),
+    /// It has been full for longer than a burst explains. The time is dropped here, before it is too old to compare.
+    Stuck,
+}
+
+impl ReadyQueue {
+    /// The state after the queue was found full at `now`.
+    pub(crate) fn full_at(self, now: Tick) -> ReadyQueue {
+        match self {
+            ReadyQueue::HasRoom => ReadyQueue::FullSince(now),
+            ReadyQueue::FullSince(since) if since.after(QUEUE_FULL_TIMEOUT).reached(now) => ReadyQueue::Stuck,
+            full => full,
+        }
+    }
+}
+
 /// The facts that decide.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) slot_free: bool,
-    pub(crate) queue_room: bool,
-    /// The ready queue has been full for longer than a burst explains.
-    pub(crate) queue_stuck: bool,
+    pub(crate) queue: ReadyQueue,
     pub(crate) when_full: WhenFull,
 }
 
 impl Load {
     pub(crate) fn admission(self) -> Admission {
-        match (self.slot_free, self.queue_room, self.when_full) {
-            (true, true, _) => Admission::Admit,
-            // Closing an idle connection makes no room in a full queue.
-            (true, false, WhenFull::Wait | WhenFull::Shed) => Admission::Wait,
-            (true, false, WhenFull::Reject) if !self.queue_stuck => Admission::Hold,
-            (_, _, WhenFull::Reject) => Admission::Reject,
+        match (self.slot_free, self.queue, self.when_full) {
+            (true, ReadyQueue::HasRoom, _) => Admission::Admit,
+            (true, ReadyQueue::Stuck, WhenFull::Reject) => Admission::Reject,
+            // Closing an idle connection makes no room in a full queue, which may be full for a moment only.
+            (true, ..) => Admission::Wait,
+            (false, _, WhenFull::Reject) => Admission::Reject,
             (false, _, WhenFull::Shed) => Admission::Shed,
             (false, _, WhenFull::Wait) => Admission::Wait,
         }
@@ -109,31 +126,46 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    fn admission(slot_free: bool, queue_room: bool, queue_stuck: bool, when_full: WhenFull) -> Admission {
-        Load { slot_free, queue_room, queue_stuck, when_full }.admission()
+    fn admission(slot_free: bool, queue: ReadyQueue, when_full: WhenFull) -> Admission {
+        Load { slot_free, queue, when_full }.admission()
+    }
+
+    fn full() -> ReadyQueue {
+        ReadyQueue::HasRoom.full_at(Tick::from_raw(1).unwrap())
     }
 
     #[test]
     fn a_free_slot_and_room_in_the_queue_admit_always() {
         for when_full in [WhenFull::Wait, WhenFull::Shed, WhenFull::Reject] {
-            assert_eq!(admission(true, true, false, when_full), Admission::Admit);
+            assert_eq!(admission(true, ReadyQueue::HasRoom, when_full), Admission::Admit);
         }
     }
 
     #[test]
     fn without_a_slot_the_policy_decides() {
-        assert_eq!(admission(false, true, false, WhenFull::Wait), Admission::Wait);
-        assert_eq!(admission(false, true, false, WhenFull::Shed), Admission::Shed);
-        assert_eq!(admission(false, true, false, WhenFull::Reject), Admission::Reject);
-        assert_eq!(admission(false, false, false, WhenFull::Reject), Admission::Reject);
+        for queue in [ReadyQueue::HasRoom, full(), ReadyQueue::Stuck] {
+            assert_eq!(admission(false, queue, WhenFull::Wait), Admission::Wait);
+            assert_eq!(admission(false, queue, WhenFull::Shed), Admission::Shed);
+            assert_eq!(admission(false, queue, WhenFull::Reject), Admission::Reject);
+        }
     }
 
     #[test]
     fn a_full_queue_waits_and_only_a_stuck_one_rejects() {
-        assert_eq!(admission(true, false, true, WhenFull::Wait), Admission::Wait);
-        assert_eq!(admission(true, false, true, WhenFull::Shed), Admission::Wait);
-        assert_eq!(admission(true, false, false, WhenFull::Reject), Admission::Hold);
-        assert_eq!(admission(true, false, true, WhenFull::Reject), Admission::Reject);
+        assert_eq!(admission(true, ReadyQueue::Stuck, WhenFull::Wait), Admission::Wait);
+        assert_eq!(admission(true, ReadyQueue::Stuck, WhenFull::Shed), Admission::Wait);
+        assert_eq!(admission(true, full(), WhenFull::Reject), Admission::Wait);
+        assert_eq!(admission(true, ReadyQueue::Stuck, WhenFull::Reject), Admission::Reject);
+    }
+
+    #[test]
+    fn a_queue_that_is_full_for_long_is_stuck_and_stays_so_half_a_range_later() {
+        let start = Tick::from_raw(u32::MAX - 50).unwrap();
+        let queue = ReadyQueue::HasRoom.full_at(start);
+        assert_eq!(queue.full_at(start.after(QUEUE_FULL_TIMEOUT / 2)), ReadyQueue::FullSince(start));
+        let stuck = queue.full_at(start.after(QUEUE_FULL_TIMEOUT));
+        assert_eq!(stuck, ReadyQueue::Stuck);
+        assert_eq!(stuck.full_at(Tick::from_raw(u32::MAX / 2).unwrap()), ReadyQueue::Stuck);
     }
 
     #[test]

@@ -6,5 +6,5 @@
 mod admission;
 mod shares;
 
-pub(crate) use admission::{Admission, Backoff, Failure, Load, classify};
+pub(crate) use admission::{Admission, Backoff, Failure, Load, ReadyQueue, classify};
 pub(crate) use shares::{Origin, Share, Shares};

@@ -2,18 +2,18 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::Shutdown;
+use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, recv, send};
 
-use super::accepting::{Accept, AtLimit, ReadyQueue};
-use super::deferred::Pending;
+use super::accepting::{AtLimit, Pending};
 use super::server::Server;
-use crate::access::{Admission, Failure, Load, Origin, classify};
-use crate::config::{ACCEPTS, BUSY, DEFER_TIMEOUT};
-use crate::connection::{Client, Link};
+use crate::access::{Admission, Failure, Load, Origin, ReadyQueue, classify};
+use crate::config::{ACCEPTS, BACKLOG, BUSY, DEFER_TIMEOUT};
+use crate::connection::Client;
 use crate::engine::Refused;
 use crate::error::Error;
 use crate::log::{Text, info, warn};
@@ -25,7 +25,7 @@ impl Server {
     /// [`next_deadline`](Server::next_deadline) says when to ask again.
     pub(super) fn can_accept_or_wake(&mut self, now: Tick) -> bool {
         match self.stopping.phase() {
-            Phase::Running => !matches!(self.admission_or_wake(now), Admission::Wait | Admission::Hold),
+            Phase::Running => self.admission_or_wake(now) != Admission::Wait,
             Phase::Draining { .. } => true,
             Phase::Closing { .. } | Phase::Finished => false,
         }
@@ -36,10 +36,9 @@ impl Server {
         let when_full = self.context().limits.when_full;
         let slot_free = self.serving.has_slot_or_wake();
         let queue_room = self.serving.has_queue_room_or_wake();
-        let queue = &mut self.accepting.queue;
-        *queue = if queue_room { ReadyQueue::HasRoom } else { queue.full_at(now) };
-        let queue_stuck = *queue == ReadyQueue::Stuck;
-        let admission = Load { slot_free, queue_room, queue_stuck, when_full }.admission();
+        let queue = if queue_room { ReadyQueue::HasRoom } else { self.accepting.queue.full_at(now) };
+        self.accepting.queue = queue;
+        let admission = Load { slot_free, queue, when_full }.admission();
         // With no idle connection to close, a new client waits.
         match admission {
             Admission::Shed if !self.serving.has_idle_or_wake() => Admission::Wait,
@@ -47,8 +46,9 @@ impl Server {
         }
     }
 
-    /// Accepts what waits at one listener, up to a bound, so that signals and the other listeners get their turn.
-    pub(super) fn accept_batch(&mut self, index: usize) -> Accept {
+    /// Accepts what waits at one listener, up to a bound, so that signals and the other listeners get their turn. Breaks
+    /// off when there is no more to do in this round: the backlog is empty, or the listener pauses.
+    pub(super) fn accept_batch(&mut self, index: usize) -> ControlFlow<()> {
         let mut lost = 0;
         for _ in 0..ACCEPTS {
             let now = self.now();
@@ -58,19 +58,16 @@ impl Server {
                 // notice.
                 Phase::Draining { .. } if self.serving.has_slot_or_wake() => Admission::Admit,
                 Phase::Draining { .. } if self.context().is_draining() => Admission::Reject,
-                Phase::Draining { .. } => Admission::Wait,
-                Phase::Closing { .. } | Phase::Finished => return Accept::NoMore,
+                Phase::Draining { .. } | Phase::Closing { .. } | Phase::Finished => Admission::Wait,
             };
-            if matches!(admission, Admission::Wait | Admission::Hold) {
-                return Accept::NoMore;
+            if admission == Admission::Wait {
+                return ControlFlow::Break(());
             }
-            let Some(listener) = self.accepting.listeners.get_mut(index) else { return Accept::NoMore };
-            match listener.socket.accept() {
-                Ok((socket, peer)) => {
+            let Some(listener) = self.accepting.listeners.get_mut(index) else { return ControlFlow::Break(()) };
+            match listener.accept() {
+                Ok(client) => {
                     listener.resume();
-                    if self.receive_client(index, admission, socket, peer) == Accept::NoMore {
-                        return Accept::NoMore;
-                    }
+                    self.receive_client(index, admission, client)?;
                 }
                 Err(error) => {
                     match classify(&error) {
@@ -88,34 +85,44 @@ impl Server {
                         Failure::Exhausted => self.answer_from_reserve(index, &error),
                         Failure::Fatal => self.fail(index, error),
                     }
-                    return Accept::NoMore;
+                    return ControlFlow::Break(());
                 }
             }
         }
-        Accept::Another
+        ControlFlow::Continue(())
     }
 
-    fn receive_client(&mut self, index: usize, admission: Admission, socket: TcpStream, peer: SocketAddr) -> Accept {
-        let service = self.accepting.listeners[index].service;
+    /// Accepts all clients that the kernel has connected already.
+    pub(super) fn empty_backlog(&mut self) {
+        for index in 0..self.accepting.listeners.len() {
+            _ = (0..BACKLOG as usize / ACCEPTS).try_for_each(|_| self.accept_batch(index));
+        }
+    }
+
+    fn receive_client(&mut self, listener: usize, admission: Admission, mut client: Client) -> ControlFlow<()> {
         if admission == Admission::Reject {
-            self.refuse(&socket, service);
-            return Accept::Another;
+            self.refuse(&client);
+            return ControlFlow::Continue(());
         }
         // The share is taken first, so that no connection is closed for a client over its share.
-        match self.accepting.take_share(peer) {
+        match self.accepting.take_share(client.peer) {
             Ok(share) => {
-                let client = Client { share, link: Link::Socket(socket), peer, service: service as u16 };
-                self.admit(index, admission, client)
+                client.share = share;
+                return self.admit(listener, admission, client);
             }
+            Err(AtLimit) if self.stopping.phase() != Phase::Running => self.refuse(&client),
             Err(AtLimit) => {
-                self.defer(Pending { socket, peer, listener: index, service, until: self.now().after(DEFER_TIMEOUT) });
-                Accept::Another
+                let until = self.now().after(DEFER_TIMEOUT);
+                if let Err(Pending { client, .. }) = self.accepting.defer(Pending { client, listener, until }) {
+                    self.refuse_over_share(&client);
+                }
             }
         }
+        ControlFlow::Continue(())
     }
 
     /// Gives a place to a client.
-    fn admit(&mut self, index: usize, admission: Admission, client: Client) -> Accept {
+    fn admit(&mut self, listener: usize, admission: Admission, client: Client) -> ControlFlow<()> {
         if admission == Admission::Shed {
             self.serving.shed();
         }
@@ -127,21 +134,23 @@ impl Server {
                 control.leave();
             }
         };
-        let Err(Refused { client, pause }) = self.serving.admit(client, &mut release) else { return Accept::Another };
-        if let Some(socket) = client.link.socket() {
-            self.refuse(socket, client.service.into());
+        if let Err(Refused { client, pause }) = self.serving.admit(client, &mut release) {
+            self.refuse(&client);
+            info!("Closing connection from {}", Text(&client.peer));
+            if let Some((wait, error)) = pause {
+                self.pause_for(listener, wait, &error);
+                return ControlFlow::Break(());
+            }
         }
-        info!("Closing connection from {}", Text(&client.peer));
-        let Some((wait, error)) = pause else { return Accept::Another };
-        self.pause_for(index, wait, &error);
-        Accept::NoMore
+        ControlFlow::Continue(())
     }
 
     /// Answers a client for which there is no place. The caller then closes the socket.
-    fn refuse(&self, socket: &TcpStream, service: usize) {
+    fn refuse(&self, client: &Client) {
+        let Some(socket) = client.link.socket() else { return };
         let text = match self.stopping.phase() {
             Phase::Running => BUSY,
-            _ => self.serving.services().tcp(service).notice(),
+            _ => self.serving.services().tcp(client.service.into()).notice(),
         };
         self.context().counters.refused.add(1);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
@@ -155,9 +164,8 @@ impl Server {
     fn answer_from_reserve(&mut self, index: usize, error: &io::Error) {
         self.context().counters.accept_exhausted.add(1);
         drop(self.accepting.reserve.take());
-        let listener = &self.accepting.listeners[index];
-        if let Ok((socket, _)) = listener.socket.accept() {
-            self.refuse(&socket, listener.service);
+        if let Ok(client) = self.accepting.listeners[index].accept() {
+            self.refuse(&client);
         }
         self.accepting.reserve = File::open("/dev/null").ok();
         self.pause(index, error);
@@ -190,60 +198,48 @@ impl Server {
         self.apply(action);
     }
 
-    /// Lets a client wait whose address has all of its shares, if there is a place for it.
-    fn defer(&mut self, pending: Pending) {
-        if self.stopping.phase() != Phase::Running {
-            self.refuse(&pending.socket, pending.service);
-        } else if let Err(pending) = self.accepting.deferred.push(pending) {
-            self.refuse_over_share(&pending);
-        }
-    }
-
     /// Admits the deferred clients that may come in now, and refuses those whose time is over.
     pub(super) fn revisit_deferred(&mut self) {
         let mut index = 0;
-        while let Some(pending) = self.accepting.deferred.get(index) {
-            let (peer, until) = (pending.peer, pending.until);
+        while index < self.accepting.deferred.len() {
             let now = self.now();
             let admission = match self.stopping.phase() {
                 Phase::Running => self.admission_or_wake(now),
                 _ => Admission::Reject,
             };
+            let pending = &self.accepting.deferred[index];
             let share = match admission {
-                Admission::Admit | Admission::Shed => self.accepting.take_share(peer),
-                Admission::Wait | Admission::Hold | Admission::Reject => Err(AtLimit),
+                Admission::Admit | Admission::Shed => self.accepting.take_share(pending.client.peer),
+                Admission::Wait | Admission::Reject => Err(AtLimit),
             };
+            if share.is_err() && admission != Admission::Reject && !pending.until.reached(now) {
+                index += 1;
+                continue;
+            }
+            let Pending { mut client, listener, .. } = self.accepting.deferred.remove(index);
             match share {
                 Ok(share) => {
-                    let Pending { socket, peer, listener, service, .. } = self.accepting.deferred.remove(index);
-                    let client = Client { share, link: Link::Socket(socket), peer, service: service as u16 };
-                    self.admit(listener, admission, client);
+                    client.share = share;
+                    _ = self.admit(listener, admission, client);
                 }
-                Err(AtLimit) if admission == Admission::Reject => {
-                    let pending = self.accepting.deferred.remove(index);
-                    self.refuse(&pending.socket, pending.service);
-                }
-                Err(AtLimit) if until.reached(now) => {
-                    let pending = self.accepting.deferred.remove(index);
-                    self.refuse_over_share(&pending);
-                }
-                Err(AtLimit) => index += 1,
+                Err(AtLimit) if admission == Admission::Reject => self.refuse(&client),
+                Err(AtLimit) => self.refuse_over_share(&client),
             }
         }
     }
 
-    fn refuse_over_share(&mut self, pending: &Pending) {
+    fn refuse_over_share(&self, client: &Client) {
         self.context().counters.over_share.add(1);
         if let Some(left_out) = self.accepting.share_lines.event() {
             let share = self.context().limits.per_client.unwrap_or_default();
             warn!(
                 "Client {} refused: {} has its share of {} connections ({} refusals before this one not logged)",
-                Text(&pending.peer),
-                Text(&Origin::from(pending.peer.ip())),
+                Text(&client.peer),
+                Text(&Origin::from(client.peer.ip())),
                 share,
                 left_out
             );
         }
-        self.refuse(&pending.socket, pending.service);
+        self.refuse(client);
     }
 }

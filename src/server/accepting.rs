@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::deferred::Deferred;
+use heapless::Vec as Fixed;
+
 use super::listener::Listener;
-use crate::access::{Share, Shares};
-use crate::config::{Limits, QUEUE_FULL_TIMEOUT};
+use crate::access::{Origin, ReadyQueue, Share, Shares};
+use crate::config::{DEFERRED, Limits, QUEUE_FULL_TIMEOUT};
+use crate::connection::Client;
 use crate::error::Error;
 use crate::sys::{Event, RateLimit, Tick};
 
@@ -17,8 +19,11 @@ pub(super) struct Accepting {
     pub(super) listeners: Vec<Listener>,
     /// With a limit per client only.
     shares: Option<Arc<Shares>>,
-    /// Clients that wait until their address has fewer connections.
-    pub(super) deferred: Deferred,
+    /// Clients that wait until their address has fewer connections. When a client closes a connection and opens another
+    /// at once, the accept loop may see the new one before a worker, or a child process, sees the close. So a client over
+    /// the share waits here, accepted and unserved, until an earlier connection of the address has ended or a short time
+    /// is over. The places are few, and fewer for each address; a client that gets none is refused at once.
+    pub(super) deferred: Fixed<Pending, DEFERRED>,
     pub(super) queue: ReadyQueue,
     /// Closed to have a descriptor to answer with when there is no other.
     pub(super) reserve: Option<File>,
@@ -26,32 +31,12 @@ pub(super) struct Accepting {
     pub(super) share_lines: RateLimit,
 }
 
-/// What the accept loop knows of the ready queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReadyQueue {
-    HasRoom,
-    FullSince(Tick),
-    /// It has been full for longer than a burst explains. The time is dropped here, before it is too old to compare.
-    Stuck,
-}
-
-impl ReadyQueue {
-    /// The state after the queue was found full at `now`.
-    pub(super) fn full_at(self, now: Tick) -> ReadyQueue {
-        match self {
-            ReadyQueue::HasRoom => ReadyQueue::FullSince(now),
-            ReadyQueue::FullSince(since) if since.after(QUEUE_FULL_TIMEOUT).reached(now) => ReadyQueue::Stuck,
-            full => full,
-        }
-    }
-}
-
-/// What a listener does after a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Accept {
-    Another,
-    /// No more in this round: the backlog is empty, or the listener pauses.
-    NoMore,
+/// An accepted client that waits for a share of its address.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) client: Client,
+    pub(super) listener: usize,
+    pub(super) until: Tick,
 }
 
 impl Accepting {
@@ -69,7 +54,7 @@ impl Accepting {
         Ok(Accepting {
             listeners,
             shares: limits.per_client.map(|limit| Arc::new(Shares::new(limit, places, wake.clone()))),
-            deferred: Deferred::default(),
+            deferred: Fixed::new(),
             queue: ReadyQueue::HasRoom,
             reserve: Some(reserve),
             failure_lines: RateLimit::new(1, Duration::from_secs(1)),
@@ -91,7 +76,9 @@ impl Accepting {
             ReadyQueue::HasRoom | ReadyQueue::Stuck => None,
         };
         let resumes = self.listeners.iter().map(|listener| listener.resumes);
-        Tick::earliest(resumes.chain([queue_full_until, self.deferred.deadline()]))
+        // All of these wait equally long, so the first is the first to be due.
+        let deferred_until = self.deferred.first().map(|pending| pending.until);
+        Tick::earliest(resumes.chain([queue_full_until, deferred_until]))
     }
 
     /// A share for one more connection of an address; `None` in it where there is no limit.
@@ -101,6 +88,13 @@ impl Accepting {
             Some(shares) => shares.take(peer.ip()).map(Some).ok_or(AtLimit),
         }
     }
+
+    /// Keeps a client, or hands it back when there is no place, or none for its address.
+    pub(super) fn defer(&mut self, pending: Pending) -> Result<(), Pending> {
+        let origin = |pending: &Pending| Origin::from(pending.client.peer.ip());
+        let of_same = self.deferred.iter().filter(|other| origin(other) == origin(&pending)).count();
+        if of_same < DEFERRED / 4 { self.deferred.push(pending) } else { Err(pending) }
+    }
 }
 
 /// The address has as many connections as it may.
@@ -109,14 +103,25 @@ pub(super) struct AtLimit;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::Link;
+    use crate::sys::Clock;
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
-    fn a_queue_that_is_full_for_long_is_stuck_and_stays_so_half_a_range_later() {
-        let start = Tick::from_raw(u32::MAX - 50).unwrap();
-        let queue = ReadyQueue::HasRoom.full_at(start);
-        assert_eq!(queue.full_at(start.after(QUEUE_FULL_TIMEOUT / 2)), ReadyQueue::FullSince(start));
-        let stuck = queue.full_at(start.after(QUEUE_FULL_TIMEOUT));
-        assert_eq!(stuck, ReadyQueue::Stuck);
-        assert_eq!(stuck.full_at(Tick::from_raw(u32::MAX / 2).unwrap()), ReadyQueue::Stuck);
+    fn an_address_has_a_quarter_of_the_places() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let wake = Arc::new(Event::new().unwrap());
+        let mut accepting = Accepting::new(vec![], &Limits::default(), 1, &wake).unwrap();
+        let until = Clock::default().now();
+        let places = (0..20).map(|host| {
+            let kept = (0..DEFERRED).take_while(|port| {
+                let peer = SocketAddr::from(([192, 0, 2, host], *port as u16));
+                let link = Link::Socket(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+                let client = Client { share: None, link, peer, service: 0 };
+                accepting.defer(Pending { client, listener: 0, until }).is_ok()
+            });
+            kept.count()
+        });
+        assert_eq!(places.collect::<Vec<_>>()[..5], [4, 4, 4, 4, 0]);
     }
 }

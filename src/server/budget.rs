@@ -52,57 +52,37 @@ pub(crate) struct Sockets {
     pub(crate) groups: usize,
 }
 
-impl Sockets {
-    /// A group has a membership beside its socket; all share the netlink socket, and one membership more
-    /// while a group is joined anew.
-    fn descriptors(self) -> u64 {
-        let shared = if self.groups > 0 { 2 } else { 0 };
-        (self.listeners + self.endpoints + self.groups + shared) as u64
-    }
-}
-
 impl Budget {
-    /// The budget of `limits` with those sockets, sessions of `session` bytes per connection, and services
-    /// that hold `held` bytes.
-    pub(crate) fn new(limits: &Limits, sockets: Sockets, session: usize, held: usize) -> Budget {
-        let connections = limits.connections as u64;
-        let stacks = (limits.workers * limits.stack) as u64;
-        let pairs = block_pairs(limits.workers, limits.connections) as u64;
-        let buffers = pairs * 2 * limits.buffer as u64 + (sockets.endpoints * 2 * DATAGRAM) as u64;
-        let tables = connections * (SLOT + session as u64) + READY as u64 * 2 + held as u64;
-        let (deferred, tables) = match limits.per_client {
-            Some(_) => (DEFERRED as u64, tables + (connections + 1) * Shares::SIZE),
-            None => (0, tables),
+    /// The budget of `limits` with those sockets, sessions of `session` bytes per connection, and services that hold
+    /// `held` bytes. With so many `children`, one process per connection, descriptors are the parent's: it needs no more
+    /// than one of its clients, and a child no more than its parent.
+    pub(crate) fn new(
+        limits: &Limits,
+        sockets: Sockets,
+        session: usize,
+        children: Option<usize>,
+        held: usize,
+    ) -> Budget {
+        let (slots, pairs, stacks, forking) = match children {
+            None => {
+                let pairs = block_pairs(limits.workers, limits.connections);
+                (limits.connections as u64, pairs as u64, (limits.workers * limits.stack) as u64, 0)
+            }
+            Some(children) => (1, children as u64, children as u64 * CHILD, FORKING_DESCRIPTORS),
         };
-        Budget {
-            descriptors: open_descriptors()
-                + ENGINE_DESCRIPTORS
-                + SPARE_DESCRIPTORS
-                + sockets.descriptors()
-                + deferred
-                + connections,
-            stacks,
-            buffers,
-            tables,
-            memory: PROGRAM + stacks + buffers + tables,
-        }
-    }
-
-    /// The budget of one process per connection. Descriptors are the parent's: it needs no more than one of its
-    /// clients, and a child no more than its parent.
-    pub(crate) fn forking(limits: &Limits, sockets: Sockets, session: usize, children: usize, held: usize) -> Budget {
-        let alone = Limits { workers: 0, connections: 1, ..limits.clone() };
-        let one = Budget::new(&alone, sockets, session, held);
-        let (stacks, buffers) = (children as u64 * CHILD, children as u64 * one.buffers);
-        let shares = if limits.per_client.is_some() { children as u64 * Shares::SIZE } else { 0 };
-        let tables = one.tables + shares;
-        Budget {
-            descriptors: one.descriptors + FORKING_DESCRIPTORS,
-            stacks,
-            buffers,
-            tables,
-            memory: PROGRAM + stacks + buffers + tables,
-        }
+        let (deferred, shares) = match limits.per_client {
+            Some(_) => (DEFERRED as u64, children.unwrap_or(limits.connections) as u64 + 1),
+            None => (0, 0),
+        };
+        // A group has a membership beside its socket; all share the netlink socket, and one membership more while a
+        // group is joined anew.
+        let memberships = sockets.groups + if sockets.groups > 0 { 2 } else { 0 };
+        let sockets_open = (sockets.listeners + sockets.endpoints + memberships) as u64;
+        let own = ENGINE_DESCRIPTORS + SPARE_DESCRIPTORS + forking;
+        let descriptors = open_descriptors() + own + sockets_open + deferred + slots;
+        let buffers = pairs * 2 * limits.buffer as u64 + (sockets.endpoints * 2 * DATAGRAM) as u64;
+        let tables = slots * (SLOT + session as u64) + READY as u64 * 2 + held as u64 + shares * Shares::SIZE;
+        Budget { descriptors, stacks, buffers, tables, memory: PROGRAM + stacks + buffers + tables }
     }
 
     /// Raises the soft limit of descriptors as far as is needed, and checks that memory suffices.
@@ -126,10 +106,11 @@ impl Budget {
         }
         // Of a 32-bit address space, half is more than any process gets of it in one piece.
         let addressable = usize::MAX as u64 / 2;
-        match memory_size().or(Some(addressable)).map(|available| available.min(addressable)) {
-            Some(available) if self.memory > available => Err(Error::Memory { needed: self.memory, available }),
-            _ => self.try_for_size(held),
+        let available = memory_size().map_or(addressable, |size| size.min(addressable));
+        if self.memory > available {
+            return Err(Error::Memory { needed: self.memory, available });
         }
+        self.try_for_size(held)
     }
 
     /// RLIMIT_AS, RLIMIT_DATA or a kernel that does not overcommit may refuse what the machine has. An allocation
@@ -177,7 +158,7 @@ mod tests {
     #[test]
     fn the_budget_adds_up() {
         let sockets = Sockets { listeners: 2, endpoints: 3, groups: 1 };
-        let budget = Budget::new(&Limits::default(), sockets, 8, 1_000);
+        let budget = Budget::new(&Limits::default(), sockets, 8, None, 1_000);
         assert_eq!(budget.stacks, 4 * 128 * 1024);
         assert_eq!(budget.buffers, (128 + 4 + 1 + 3) * 8192);
         assert_eq!(budget.tables, 128 * (SLOT + 8) + READY as u64 * 2 + 1_000);
@@ -189,16 +170,15 @@ mod tests {
     fn shares_per_client_are_in_the_budget() {
         let shared = Limits { per_client: Some(2), ..Limits::default() };
         let [alone, with] = [Limits::default(), shared.clone()].map(|limits| {
-            let pool = Budget::new(&limits, Sockets::default(), 0, 0);
-            (pool.tables, Budget::forking(&limits, Sockets::default(), 0, 50, 0).tables)
+            [None, Some(50)].map(|children| Budget::new(&limits, Sockets::default(), 0, children, 0).tables)
         });
-        assert_eq!(with, (alone.0 + 129 * Shares::SIZE, alone.1 + 52 * Shares::SIZE));
+        assert_eq!(with, [alone[0] + 129 * Shares::SIZE, alone[1] + 51 * Shares::SIZE]);
     }
 
     #[test]
     fn the_budget_of_processes_grows_with_their_number_but_its_descriptors_do_not() {
         let [one, fifty] = [1, 50].map(|children| {
-            Budget::forking(&Limits::default(), Sockets { listeners: 2, ..Sockets::default() }, 8, children, 0)
+            Budget::new(&Limits::default(), Sockets { listeners: 2, ..Sockets::default() }, 8, Some(children), 0)
         });
         // Other tests open and close theirs meanwhile.
         assert!(fifty.descriptors.abs_diff(one.descriptors) < 49);
@@ -210,7 +190,7 @@ mod tests {
     #[allow(clippy::unnecessary_cast, reason = "rlim_t has 32 bits on a 32-bit machine")]
     fn too_many_descriptors_are_refused_with_both_numbers() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        let mut budget = Budget::new(&Limits::default(), Sockets { listeners: 1, ..Sockets::default() }, 0, 0);
+        let mut budget = Budget::new(&Limits::default(), Sockets { listeners: 1, ..Sockets::default() }, 0, None, 0);
         let hard = hard as u64;
         budget.descriptors = hard + 1;
         match budget.claim(0) {

@@ -38,7 +38,9 @@ impl Builder {
     /// When a limit is out of range, or the machine does not have that much.
     pub fn budget(&self) -> Result<Budget, Error> {
         self.limits.validate()?;
-        self.hooks.check()?;
+        if let Some(watchdog) = &self.hooks.watchdog {
+            check_timeout("watchdog", watchdog.interval, Duration::from_millis(1))?;
+        }
         check_timeout("bind-retry", self.bind_retry, Duration::ZERO)?;
         if self.wanted.len() > LISTENERS {
             return Err(Error::TooManyListeners { count: self.wanted.len(), most: LISTENERS });
@@ -50,13 +52,10 @@ impl Builder {
             endpoints: count(|source| !source.is_tcp()),
             groups: count(|source| matches!(source, Source::Group(_))),
         };
-        let budget = match self.children {
-            None => Budget::new(&self.limits, sockets, session, self.memory),
-            Some(children) => {
-                self.check_forking(children, sockets)?;
-                Budget::forking(&self.limits, sockets, session, children, self.memory)
-            }
-        };
+        if let Some(children) = self.children {
+            self.check_forking(children, sockets)?;
+        }
+        let budget = Budget::new(&self.limits, sockets, session, self.children, self.memory);
         budget.claim(self.memory)?;
         Ok(budget)
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::hooks::Hooks;
 use super::sockets::{Source, Wanted};
+use super::watchdog::Watchdog;
 use crate::config::{Limits, WhenFull};
 use crate::datagram::{Datagram, Group};
 use crate::error::Error;
@@ -227,14 +228,14 @@ impl Builder {
     /// then on. It runs on the thread of [`Server::run`](crate::Server::run), which accepts no client until it returns.
     /// Several actions run in the order in which they were given.
     pub fn on_ready(mut self, action: impl FnOnce() + Send + 'static) -> Builder {
-        self.hooks.on_ready(Box::new(action));
+        self.hooks.ready.push(Box::new(action));
         self
     }
 
     /// Calls `action` once, when the shutdown begins and before the first client gets its notice. It runs on the accept
     /// loop, which does nothing else until it returns. Several actions run in the order in which they were given.
     pub fn on_drain(mut self, action: impl FnOnce() + Send + 'static) -> Builder {
-        self.hooks.on_drain(Box::new(action));
+        self.hooks.drain.push(Box::new(action));
         self
     }
 
@@ -251,7 +252,7 @@ impl Builder {
     /// An idle server wakes for this alone, and without it not at all. [`build`](Builder::build) refuses an interval
     /// below 1 ms or above [`MAX_TIMEOUT`](crate::config::MAX_TIMEOUT) with [`Error::Limit`].
     pub fn watchdog(mut self, interval: Duration, ping: impl FnMut() + Send + 'static) -> Builder {
-        self.hooks.watch(interval, Box::new(ping));
+        self.hooks.watchdog = Some(Watchdog::new(interval, Box::new(ping)));
         self
     }
 

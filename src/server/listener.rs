@@ -8,7 +8,7 @@ use nix::sys::socket::{Backlog, SockType, listen, setsockopt};
 
 use crate::access::Backoff;
 use crate::config::BACKLOG;
-use crate::connection::{Tuning, inet_socket};
+use crate::connection::{Client, Link, Tuning, inet_socket};
 use crate::sys::Tick;
 
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(crate) struct Listener {
     pub(super) socket: TcpListener,
     pub(crate) address: SocketAddr,
     /// Which of the server's services its clients get.
-    pub(crate) service: usize,
+    pub(crate) service: u16,
     pub(crate) backoff: Backoff,
     /// Not polled before then.
     pub(crate) resumes: Option<Tick>,
@@ -24,7 +24,7 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Binds and listens.
-    pub(crate) fn bind(address: SocketAddr, service: usize, tuning: &mut Tuning) -> io::Result<Listener> {
+    pub(crate) fn bind(address: SocketAddr, service: u16, tuning: &mut Tuning) -> io::Result<Listener> {
         let socket = inet_socket(address, SockType::Stream)?;
         setsockopt(&socket, ReuseAddr, &true)?;
         tuning.bind(&socket, address)?;
@@ -33,7 +33,7 @@ impl Listener {
     }
 
     /// Takes a socket that listens already.
-    pub(crate) fn adopt(socket: TcpListener, service: usize, tuning: &mut Tuning) -> io::Result<Listener> {
+    pub(crate) fn adopt(socket: TcpListener, service: u16, tuning: &mut Tuning) -> io::Result<Listener> {
         let address = socket.local_addr()?;
         // The accept loop drains the backlog; a client that gave up meanwhile must not make it wait.
         socket.set_nonblocking(true)?;
@@ -50,6 +50,12 @@ impl Listener {
     pub(super) fn resume(&mut self) {
         self.backoff.reset();
         self.resumes = None;
+    }
+
+    /// Accepts a client, which has no share of its address yet.
+    pub(super) fn accept(&self) -> io::Result<Client> {
+        let (socket, peer) = self.socket.accept()?;
+        Ok(Client { share: None, link: Link::Socket(socket), peer, service: self.service })
     }
 }
 

@@ -2,20 +2,15 @@
 //!
 //! Read [`builder`] first: it collects what is wanted. [`build`] checks it and has it bound by [`sockets`], [`retry`]
 //! waits for addresses, and [`budget`] works out what all of it costs. [`server`] is the accept loop: one poll(2) over
-//! signals, requests and listeners. [`accept`] admits new clients with what [`accepting`] holds, [`deferred`] keeps
-//! those whose address has its share for a moment, [`drain`] takes the steps of the shutdown that [`stopping`] keeps
-//! track of, and [`hooks`], [`actions`] and [`watchdog`] call the embedding program.
+//! signals, requests and listeners. [`accept`] admits new clients with what [`accepting`] holds, [`stopping`] keeps track
+//! of the shutdown, and [`hooks`] and [`watchdog`] call the embedding program.
 
 mod accept;
 mod accepting;
-mod actions;
 pub mod activation;
 mod budget;
 mod build;
 mod builder;
-mod deferred;
-mod drain;
-mod environment;
 mod hooks;
 mod listener;
 mod retry;

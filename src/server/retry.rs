@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 
-use super::actions::Actions;
+use super::hooks::Actions;
 use crate::access::Backoff;
 use crate::error::Error;
 use crate::log::{Text, warn};

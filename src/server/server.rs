@@ -27,7 +27,7 @@ use crate::datagram::Memberships;
 use crate::engine::Serving;
 use crate::error::Error;
 use crate::log::{Text, debug, info, warn};
-use crate::shutdown::{Phase, Requests, ServerHandle, ShutdownReport, Trigger};
+use crate::shutdown::{Action, Phase, Requests, ServerHandle, ShutdownReport, Trigger};
 use crate::stats::Stats;
 use crate::sys::{STOPPING, Signals, Span, Tick, poll_timeout};
 
@@ -104,7 +104,7 @@ impl Server {
             self.hooks.ping_watchdog(now, || self.serving.activity());
             self.revisit_deferred();
             for index in found.listeners {
-                self.accept_batch(index);
+                _ = self.accept_batch(index);
             }
             if let Phase::Closing { .. } = self.stopping.phase() {
                 self.serving.close_remaining();
@@ -200,7 +200,7 @@ impl Server {
             self.stopping.deadline(),
             self.control.as_ref().and_then(Control::deadline),
             self.memberships.deadline(),
-            self.hooks.deadline(),
+            self.hooks.watchdog.as_ref().and_then(|watchdog| watchdog.next),
         ])
     }
 
@@ -253,6 +253,35 @@ impl Server {
             Err(refusal) => crate::control::text(format_args!("{refusal}")),
         });
         self.control = Some(control);
+    }
+
+    pub(super) fn apply(&mut self, action: Option<Action>) {
+        match action {
+            Some(Action::Drain) => self.drain(),
+            Some(Action::ForceClose) => {
+                info!("Server is shutting down...");
+                self.stopping.countdown = None;
+                self.serving.force_close();
+            }
+            Some(Action::Finish) => self.serving.finish(),
+            None => {}
+        }
+    }
+
+    fn drain(&mut self) {
+        self.hooks.run_drain_hooks();
+        let grace = self.stopping.shutdown.grace;
+        self.stopping.log_grace(grace);
+        self.stopping.before = self.stats();
+        let second = Duration::from_secs(1);
+        self.stopping.countdown = (grace > second).then(|| self.now().after(second));
+        // The kernel has connected the clients in the backlog already. They get their answers and the notice, not a
+        // reset.
+        self.revisit_deferred();
+        self.empty_backlog();
+        info!("Server interrupted, notifying all clients...");
+        self.serving.start_draining();
+        self.empty_backlog();
     }
 
     fn stop_by_control(&mut self, grace: Option<Duration>, now: Tick) -> Answer {

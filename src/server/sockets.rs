@@ -3,7 +3,6 @@
 //! A wanted socket comes in with the number of its service; out go listeners, datagram sockets and groups,
 //! and a list of all addresses that are really bound. An address that cannot be bound is an error with its name.
 
-use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use super::listener::Listener;
@@ -39,16 +38,6 @@ impl Source {
     pub(crate) fn is_tcp(&self) -> bool {
         matches!(self, Source::Address(_) | Source::Ready(_))
     }
-
-    /// The address that was asked for, for errors.
-    fn address(&self) -> io::Result<SocketAddr> {
-        match self {
-            Source::Address(address) | Source::Datagrams(address) => Ok(*address),
-            Source::Group(group) => Ok(group.address()),
-            Source::Ready(socket) => socket.local_addr(),
-            Source::ReadyDatagrams(socket) => socket.local_addr(),
-        }
-    }
 }
 
 impl Bound {
@@ -58,49 +47,39 @@ impl Bound {
 
     pub(crate) fn add(&mut self, wanted: Wanted, names: &[String], retry: &mut Retry<'_>) -> Result<(), Error> {
         let Wanted { source, service } = wanted;
-        let kind = if source.is_tcp() { "TCP" } else { "datagram" };
-        let service = service.ok_or(Error::NoService(kind))?;
+        let is_tcp = source.is_tcp();
+        let service = service.ok_or(Error::NoService(if is_tcp { "TCP" } else { "datagram" }))?;
         let name = &names[service];
-        let unusable = || Error::setup("use the given socket");
-        let address = source.address().map_err(unusable())?;
+        let unusable = Error::setup("use the given socket");
         let tuning = &mut self.tuning;
-        // The address that is really bound.
-        let bound = match source {
-            Source::Address(_) => {
-                let listener = retry.attempt(address, name, || Listener::bind(address, service, tuning))?;
-                self.listen(listener)
+        match source {
+            Source::Address(address) => {
+                let bind = || Listener::bind(address, service as u16, tuning);
+                self.listeners.push(retry.attempt(address, name, bind)?);
             }
             Source::Ready(socket) => {
-                let listener = Listener::adopt(socket, service, tuning).map_err(unusable())?;
-                self.listen(listener)
+                self.listeners.push(Listener::adopt(socket, service as u16, tuning).map_err(unusable)?);
             }
-            Source::Datagrams(_) => {
-                let endpoint = retry.attempt(address, name, || UdpEndpoint::bind(address, service, tuning))?;
-                self.receive(endpoint)
+            Source::Datagrams(address) => {
+                let bind = || UdpEndpoint::bind(address, service, tuning);
+                self.endpoints.push(retry.attempt(address, name, bind)?);
             }
             Source::ReadyDatagrams(socket) => {
-                let endpoint = UdpEndpoint::adopt(socket, service).map_err(unusable())?;
-                self.receive(endpoint)
+                self.endpoints.push(UdpEndpoint::adopt(socket, service).map_err(unusable)?);
             }
             Source::Group(group) => {
-                let endpoint = retry.attempt(address, name, || UdpEndpoint::bind_group(address, service, tuning))?;
+                let address = group.address();
+                let bind = || UdpEndpoint::bind_group(address, service, tuning);
+                self.endpoints.push(retry.attempt(address, name, bind)?);
                 self.groups.push(group);
-                self.receive(endpoint)
             }
+        }
+        // The address that is really bound.
+        let bound = match is_tcp {
+            true => self.listeners.last().map(|listener| listener.address),
+            false => self.endpoints.last().map(|endpoint| endpoint.address),
         };
-        self.names.push((bound, name.clone()));
+        self.names.extend(bound.map(|address| (address, name.clone())));
         Ok(())
-    }
-
-    fn listen(&mut self, listener: Listener) -> SocketAddr {
-        let address = listener.address;
-        self.listeners.push(listener);
-        address
-    }
-
-    fn receive(&mut self, endpoint: UdpEndpoint) -> SocketAddr {
-        let address = endpoint.address;
-        self.endpoints.push(endpoint);
-        address
     }
 }

@@ -13,8 +13,9 @@ pub(super) type Ping = Box<dyn FnMut() + Send>;
 
 pub(super) struct Watchdog {
     pub(super) ping: Ping,
-    interval: Duration,
-    next: Option<Tick>,
+    pub(super) interval: Duration,
+    /// When to look next.
+    pub(super) next: Option<Tick>,
     /// What the workers had done at the last look, if work waited then.
     stuck_at: Option<u64>,
     is_stuck: bool,
@@ -36,17 +37,8 @@ impl Watchdog {
         Watchdog { ping, interval, next: None, stuck_at: None, is_stuck: false }
     }
 
-    pub(super) fn interval(&self) -> Duration {
-        self.interval
-    }
-
     pub(super) fn start(&mut self, now: Tick) {
         self.next = Some(now.after(self.interval));
-    }
-
-    /// When to look next.
-    pub(super) fn deadline(&self) -> Option<Tick> {
-        self.next
     }
 
     pub(super) fn is_due(&self, now: Tick) -> bool {
@@ -101,7 +93,7 @@ mod tests {
             activity(10, false),
         ] {
             assert_eq!(watchdog.look(now, seen), Look::Ping);
-            assert_eq!(watchdog.deadline(), Some(now.after(SECOND)));
+            assert_eq!(watchdog.next, Some(now.after(SECOND)));
         }
     }
 
@@ -126,6 +118,6 @@ mod tests {
         let (mut watchdog, now) = watchdog();
         watchdog.look(now, activity(5, true));
         watchdog.look(now, activity(5, true));
-        assert_eq!(watchdog.deadline(), Some(now.after(SECOND / 4)));
+        assert_eq!(watchdog.next, Some(now.after(SECOND / 4)));
     }
 }
