@@ -29,6 +29,9 @@ pub const KV_BYTES: RangeInclusive<usize> = 64..=67_108_864;
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
 /// Sockets of one server, those for datagrams included: the poll set lives on the stack.
 pub const LISTENERS: usize = 32;
+/// Where a timeout is switched off, a connection is looked at this often, and its times are renewed: within half of the
+/// range of 32-bit milliseconds, as [`MAX_TIMEOUT`].
+pub(crate) const RENEWAL: Duration = Duration::from_secs(20 * 86_400);
 
 /// Bytes of the longest datagram that a service is given, and of the longest reply. Beyond 1,472 a datagram
 /// travels in fragments, so nearly all are far shorter.
@@ -129,7 +132,8 @@ pub struct Limits {
     pub buffer: usize,
     /// Bytes of each worker's stack, in [`STACK`].
     pub stack: usize,
-    /// How long a connection may be silent between requests; at most [`MAX_TIMEOUT`], as the next two.
+    /// How long a connection may be silent between requests. As of the next two, zero is no limit and
+    /// [`MAX_TIMEOUT`] the longest.
     pub idle_timeout: Duration,
     /// How long a request may take from its first byte to its last.
     pub request_timeout: Duration,
@@ -175,9 +179,9 @@ impl Limits {
         check_range("buffer", self.buffer, BUFFER)?;
         check_range("stack", self.stack, STACK)?;
         check_range("per-client", self.per_client.unwrap_or(1), CONNECTIONS)?;
-        check_timeout("idle-timeout", self.idle_timeout, Duration::from_millis(1))?;
-        check_timeout("request-timeout", self.request_timeout, Duration::from_millis(1))?;
-        check_timeout("write-timeout", self.write_timeout, Duration::from_millis(1))?;
+        check_timeout("idle-timeout", self.idle_timeout, Duration::ZERO)?;
+        check_timeout("request-timeout", self.request_timeout, Duration::ZERO)?;
+        check_timeout("write-timeout", self.write_timeout, Duration::ZERO)?;
         check_timeout("grace", self.grace, Duration::ZERO)
     }
 }
@@ -213,7 +217,7 @@ mod tests {
     fn a_limit_out_of_range_is_named_with_its_range() {
         let error = Limits { queue: 1_025, ..Limits::default() }.validate().unwrap_err();
         assert_eq!(error.to_string(), "queue 1025 is out of range; choose 1 to 1024");
-        let error = Limits { idle_timeout: Duration::ZERO, ..Limits::default() }.validate().unwrap_err();
-        assert_eq!(error.to_string(), "idle-timeout 0 is out of range; choose 0.001 to 86400 seconds");
+        let error = Limits { idle_timeout: MAX_TIMEOUT * 2, ..Limits::default() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "idle-timeout 172800 is out of range; choose 0 to 86400 seconds");
     }
 }

@@ -18,7 +18,7 @@ use super::close_reason::{CloseReason, Wait};
 use super::context::Context;
 use super::transport::Link;
 use crate::access::Share;
-use crate::config::{Limits, NOTICE_GAP};
+use crate::config::{NOTICE_GAP, RENEWAL};
 use crate::sys::{Tick, poll_timeout};
 
 /// How far a connection has come. It only moves downwards.
@@ -344,16 +344,26 @@ impl Connection {
     }
 
     fn wait_ends(&self) -> Tick {
-        let limits = &self.context.limits;
-        match (self.wait(), self.request) {
-            (Wait::Write, _) => self.active.after(limits.write_timeout),
-            (_, Some(request)) => request.after(limits.request_timeout),
-            (_, None) => self.active.after(limits.idle_timeout),
-        }
+        let (wait, request) = (self.wait(), self.request.unwrap_or(self.active));
+        let since = if wait == Wait::Request { request } else { self.active };
+        since.after(self.timeout(wait).unwrap_or(RENEWAL))
     }
 
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.context.limits
+    /// How long it may wait; `None` where that timeout is switched off.
+    pub(crate) fn timeout(&self, wait: Wait) -> Option<Duration> {
+        let limits = &self.context.limits;
+        let timeout = match wait {
+            Wait::Idle => limits.idle_timeout,
+            Wait::Request => limits.request_timeout,
+            Wait::Write => limits.write_timeout,
+        };
+        (!timeout.is_zero()).then_some(timeout)
+    }
+
+    /// Lets a wait without a timeout begin anew.
+    pub(crate) fn renew(&mut self) {
+        self.active = self.now;
+        self.request = self.request.map(|_| self.now);
     }
 
     /// Blocks a stream handler until its client does what is waited for or, when that is input, until the server
@@ -361,20 +371,20 @@ impl Connection {
     ///
     /// # Errors
     /// `TimedOut` when nothing has happened within `limit`, and `ConnectionAborted` at the end of the grace time.
-    pub(crate) fn block(&mut self, interest: Interest, limit: Duration) -> io::Result<()> {
+    pub(crate) fn block(&mut self, interest: Interest, limit: Option<Duration>) -> io::Result<()> {
         self.context.streaming.count_transfer();
         self.context.streaming.start_wait();
-        let outcome = self.block_until(interest, Instant::now() + limit);
+        let outcome = self.block_until(interest, limit.map(|limit| Instant::now() + limit));
         self.context.streaming.end_wait();
         self.tick();
         outcome
     }
 
-    fn block_until(&self, interest: Interest, deadline: Instant) -> io::Result<()> {
+    fn block_until(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<()> {
         let Some(socket) = self.client.link.socket() else { return Err(io::ErrorKind::TimedOut.into()) };
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             let (events, also) = match interest {
@@ -382,7 +392,7 @@ impl Connection {
                 Interest::Input | Interest::Nothing => (PollFlags::POLLIN, &self.context.drain),
             };
             let mut fds = [PollFd::new(socket.as_fd(), events), PollFd::new(also.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, poll_timeout(Some(left))) {
+            match poll(&mut fds, poll_timeout(left)) {
                 Ok(0) | Err(Errno::EINTR) => {}
                 Ok(_) if fds[0].any() == Some(false) && interest == Interest::Output => {
                     return Err(io::ErrorKind::ConnectionAborted.into());

@@ -35,7 +35,12 @@ impl Tuning {
     pub(crate) fn new(limits: &Limits) -> Tuning {
         // The server itself times out a client that is there but does not read: Linux applies TCP_USER_TIMEOUT to it
         // too (tcp(7) speaks of data that "remains buffered but untransmitted, due to zero window size").
-        Tuning { freebind: false, user_timeout: VANISHED.max(limits.write_timeout), missing: String::new() }
+        let user_timeout = match limits.write_timeout {
+            // The client may take as long as it likes, and the kernel gives up when its own retransmissions end.
+            Duration::ZERO => Duration::ZERO,
+            timeout => VANISHED.max(timeout),
+        };
+        Tuning { freebind: false, user_timeout, missing: String::new() }
     }
 
     /// Binds a socket. An IPv6 address serves IPv6 only, whatever the machine's default, so that `0.0.0.0` and `[::]`
@@ -109,6 +114,8 @@ mod tests {
     fn a_client_that_does_not_read_is_closed_by_the_write_timeout_and_not_before() {
         let patient = Limits { write_timeout: Duration::from_secs(600), ..Limits::default() };
         assert_eq!(getsockopt(&accepted(&patient), TcpUserTimeout), Ok(600_000));
+        let unlimited = Limits { write_timeout: Duration::ZERO, ..Limits::default() };
+        assert_eq!(getsockopt(&accepted(&unlimited), TcpUserTimeout), Ok(0));
     }
 
     #[test]

@@ -373,6 +373,10 @@ impl Driver {
     /// Looks for what a client did in time, while the workers or the queue kept its connection waiting.
     fn look_once_more(&mut self, connection: &mut Connection) -> Result<Next, CloseReason> {
         let wait = connection.wait();
+        if connection.timeout(wait).is_none() {
+            connection.renew();
+            return Ok(Next::Park(connection.interest()));
+        }
         let in_time = match wait {
             Wait::Write => {
                 let (left, finished) = (connection.output().bytes().len(), connection.flush()?);

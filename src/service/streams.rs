@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Service;
-use crate::connection::{Connection, Flow, Interest, Notice, Received};
+use crate::connection::{Connection, Flow, Interest, Notice, Received, Wait};
 
 /// A service made of a closure that reads and writes a blocking [`Stream`], and keeps its worker until it returns.
 ///
@@ -74,7 +74,8 @@ where
 ///
 /// A read blocks for at most `idle_timeout` until the first byte after a write, and for at most `request_timeout` from
 /// that byte until the next write. A write blocks for at most `write_timeout` without progress. A longer wait is an
-/// error of the kind [`TimedOut`](io::ErrorKind::TimedOut). The timeouts are those of [`Limits`](crate::Limits).
+/// error of the kind [`TimedOut`](io::ErrorKind::TimedOut). The timeouts are those of [`Limits`](crate::Limits); zero is
+/// no limit.
 ///
 /// When the server shuts down, a read returns the bytes that have arrived, and then the end of input. Once the grace
 /// time is over, a write is an error of the kind [`ConnectionAborted`](io::ErrorKind::ConnectionAborted). The stream
@@ -112,11 +113,10 @@ impl Stream<'_> {
     }
 
     /// How long the handler may wait for input now.
-    fn input_timeout(&self) -> Duration {
-        let limits = self.connection.limits();
+    fn input_timeout(&self) -> Option<Duration> {
         match self.request {
-            Some(since) => limits.request_timeout.saturating_sub(since.elapsed()),
-            None => limits.idle_timeout,
+            Some(since) => Some(self.connection.timeout(Wait::Request)?.saturating_sub(since.elapsed())),
+            None => self.connection.timeout(Wait::Idle),
         }
     }
 }
@@ -157,8 +157,7 @@ impl Write for Stream<'_> {
         }
         self.connection.tick();
         while !self.connection.flush()? {
-            let limit = self.connection.limits().write_timeout;
-            self.connection.block(Interest::Output, limit)?;
+            self.connection.block(Interest::Output, self.connection.timeout(Wait::Write))?;
         }
         // A handler that writes without end would keep its worker.
         match self.connection.context().is_force_closing() {

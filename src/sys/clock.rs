@@ -1,10 +1,10 @@
 //! Monotonic time in whole milliseconds, small enough for an atomic on every target.
 //!
 //! A [`Tick`] counts modulo 2^32 ms (49.7 days), and two ticks are compared by their difference. So a comparison is
-//! right while the two lie less than half of that apart. A deadline lies at most [`MAX_TIMEOUT`] ahead; code that keeps
-//! a tick of the past clears it when it is over. The wall clock has no part in this: a jump of it changes nothing.
+//! right while the two lie less than half of that apart. A deadline lies at most [`RENEWAL`] ahead; code that keeps a
+//! tick of the past clears it when it is over. The wall clock has no part in this: a jump of it changes nothing.
 //!
-//! [`MAX_TIMEOUT`]: crate::config::MAX_TIMEOUT
+//! [`RENEWAL`]: crate::config::RENEWAL
 
 use std::num::NonZeroU32;
 #[cfg(test)]
@@ -36,7 +36,7 @@ impl Tick {
     /// The deadline that lies `wait` ahead. It is never met early: `wait` is rounded up, and one more is added because
     /// the present was rounded down.
     pub(crate) fn after(self, wait: Duration) -> Tick {
-        // 32 bits suffice, for no wait is longer than MAX_TIMEOUT; wider divisions are slow on a 32-bit processor.
+        // 32 bits suffice, for no wait is longer than RENEWAL; wider divisions are slow on a 32-bit processor.
         let millis = (wait.as_secs() as u32).wrapping_mul(1_000).wrapping_add(wait.subsec_nanos().div_ceil(1_000_000));
         Tick::new(self.0.get().wrapping_add(millis).wrapping_add(u32::from(millis > 0)))
     }

@@ -291,3 +291,53 @@ fn a_long_stream_comes_back_whole() {
         running.stop();
     });
 }
+
+/// A timeout of 0 switches that timeout off, and no other: a silent client is still served when the time of a request has
+/// passed for another client, and so is one in the middle of a request when the idle time has.
+#[test]
+fn a_timeout_of_zero_is_none() {
+    guard(|| {
+        let args = ["--tcp", "upper-lines=127.0.0.1:0", "--write-timeout", "0"];
+        for (off, other) in [("--idle-timeout", "--request-timeout"), ("--request-timeout", "--idle-timeout")] {
+            let daemon = Daemon::serve(&[&args[..], &[off, "0", other, "300ms"]].concat());
+            let [silent, mut half] = [daemon.client(), daemon.client()];
+            half.send("half a ");
+            let (mut closed, mut stays) = if off == "--idle-timeout" { (half, silent) } else { (silent, half) };
+            closed.expect_gone();
+            stays.send("line\n");
+            stays.expect(if off == "--idle-timeout" { "LINE\n" } else { "HALF A LINE\n" });
+        }
+    });
+}
+
+/// The same for a stream handler, whose client keeps it waiting for the first byte of a request, for the rest of it, and
+/// for room to write.
+#[test]
+fn a_stream_handler_waits_without_limit_where_that_is_zero() {
+    guard(|| {
+        let (waits, begun) = mpsc::channel();
+        let handler = Streams::new(move |client| {
+            let mut line = String::new();
+            for _ in 0..3 {
+                waits.send(()).unwrap();
+                client.read_line(&mut line)?;
+                client.write_all(b"x")?;
+            }
+            client.write_all(&vec![b'y'; 16 << 20])
+        });
+        let running = Running::start(Server::builder(handler).limits(limits(0, 0, 0)));
+        let timed = Running::start(Server::builder(Echo).limits(limits(100, 100, 100)));
+        let mut client = running.client();
+        for part in ["on", "e\ntwo\n", "th"] {
+            client.send(part);
+            while begun.try_recv().is_ok() {}
+            // A tenth of a second, as other clients see it.
+            timed.client().expect_gone();
+        }
+        client.send("ree\n");
+        timed.client().expect_gone();
+        assert_eq!(client.rest().len(), 3 + (16 << 20));
+        running.stop();
+        timed.stop();
+    });
+}

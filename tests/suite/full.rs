@@ -1,6 +1,7 @@
 //! When every slot is taken: wait, shed, reject; and when descriptors run out.
 
 use std::net::TcpStream;
+use std::time::Duration;
 
 use lastorders::builtin::Echo;
 use lastorders::{Flow, Limits, Lines, Server, WhenFull};
@@ -30,24 +31,28 @@ fn wait_serves_the_next_client_when_one_leaves() {
     });
 }
 
-/// `shed`: the client that has been idle longest gets the notice and is closed; the new one is served at once.
+/// `shed`: the client that has been idle longest gets the notice and is closed, and the new one is served at once, with an
+/// idle timeout or without one.
 #[test]
 fn shed_closes_the_longest_idle_client() {
     guard(|| {
-        let running = two_slots(WhenFull::Shed);
-        let mut oldest = Client::greeted(running.address);
-        let mut other = Client::greeted(running.address);
-        wait_until("both are parked", || running.handle.stats().parked == 2);
-        // Deadlines are in milliseconds: the next activity must fall into a later one.
-        std::thread::park_timeout(std::time::Duration::from_millis(5));
-        oldest.echo(b"not the longest idle any more");
-        wait_until("both are parked", || running.handle.stats().parked == 2);
-        let mut third = Client::greeted(running.address);
-        assert_eq!(other.rest(), b"SHUTDOWN");
-        oldest.echo(b"kept");
-        third.echo(b"kept too");
-        assert_eq!(running.handle.stats().shed, 1);
-        running.stop();
+        for idle_timeout in [Duration::from_secs(30), Duration::ZERO] {
+            let limits = Limits { connections: 2, when_full: WhenFull::Shed, idle_timeout, ..Limits::default() };
+            let running = Running::start(Server::builder(Echo).limits(limits));
+            let mut oldest = Client::greeted(running.address);
+            let mut other = Client::greeted(running.address);
+            wait_until("both are parked", || running.handle.stats().parked == 2);
+            // Deadlines are in milliseconds: the next activity must fall into a later one.
+            std::thread::park_timeout(Duration::from_millis(5));
+            oldest.echo(b"not the longest idle any more");
+            wait_until("both are parked", || running.handle.stats().parked == 2);
+            let mut third = Client::greeted(running.address);
+            assert_eq!(other.rest(), b"SHUTDOWN");
+            oldest.echo(b"kept");
+            third.echo(b"kept too");
+            assert_eq!(running.handle.stats().shed, 1);
+            running.stop();
+        }
     });
 }
 

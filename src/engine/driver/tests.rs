@@ -92,7 +92,11 @@ const FAR: u32 = (1 << 31) + 10 * SECOND;
 
 impl World {
     fn new(service: impl Service) -> World {
-        let limits = Limits { workers: 1, buffer: 64, ..Limits::default() };
+        World::limited(service, Limits::default())
+    }
+
+    fn limited(service: impl Service, limits: Limits) -> World {
+        let limits = Limits { workers: 1, buffer: 64, ..limits };
         let context = Arc::new(Context::new(limits).unwrap());
         context.clock.stop_before_wrap(5);
         let service: Box<dyn ErasedService> = Box::new(WithSessions::new(service));
@@ -207,6 +211,44 @@ fn a_client_that_does_not_read_is_reset_at_its_deadline_across_the_wrap() {
     world.pass_deadline(10 * SECOND, Interest::Output);
     assert!(matches!(world.expect_close(Event::Deadline), CloseReason::TimedOut(Wait::Write)));
     assert!(world.client.wire(|wire| wire.aborted), "what it did not read must not stay in the kernel");
+}
+
+/// No time without a limit runs out, however long it takes: the times are renewed before the clock has gone half of its
+/// range, so that they never look like the future.
+#[test]
+fn a_timeout_of_zero_is_no_limit() {
+    const DAY: u32 = 86_400 * SECOND;
+    let off = Duration::ZERO;
+    let limits = Limits { idle_timeout: off, request_timeout: off, write_timeout: off, ..Limits::default() };
+    let mut world = World::limited(
+        Lines::new(|line, reply| {
+            reply.push(line);
+            Ok(Flow::Continue)
+        }),
+        limits,
+    );
+    world.expect_park(Event::Admitted, Interest::Input);
+    let pass_three_ranges = |world: &mut World, interest| {
+        for _ in 0..10 {
+            world.pass_deadline(20 * DAY, interest);
+            world.expect_park(Event::Deadline, interest);
+        }
+    };
+    pass_three_ranges(&mut world, Interest::Input);
+    world.client.say(b"half a li");
+    world.expect_park(Event::Ready, Interest::Input);
+    pass_three_ranges(&mut world, Interest::Input);
+    world.client.wire(|wire| wire.room = Some(4));
+    world.client.say(b"ne\n");
+    world.expect_park(Event::Ready, Interest::Output);
+    pass_three_ranges(&mut world, Interest::Output);
+    world.client.wire(|wire| wire.room = None);
+    world.expect_park(Event::Ready, Interest::Input);
+    assert_eq!(world.client.received(), b"half a line");
+    pass_three_ranges(&mut world, Interest::Input);
+    world.drain();
+    world.expect_park(Event::Drain, Interest::Input);
+    assert_eq!(world.client.received(), b"SHUTDOWN\n");
 }
 
 #[test]
