@@ -25,6 +25,7 @@ mod multicast;
 mod network;
 mod panics;
 mod pid_file;
+mod rotation;
 mod services;
 mod shares;
 mod shutdown;

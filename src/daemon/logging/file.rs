@@ -2,19 +2,22 @@
 //!
 //! In come whole lines, one write(2) each. This module never rewrites and never syncs the file, because both wear out
 //! flash memory. Before each line this module reads the file's size, so other processes may write, empty, move or
-//! delete the file. A path that is no regular file, such as `/dev/console` or a pipe, has no cap, and a write to such a
+//! delete the file. Processes that log to one file rotate it one at a time, by a lock that none of them waits for: while
+//! one renames the file, the others may each exceed the cap by a line. A path that is no regular file, such as `/dev/console` or a pipe, has no cap, and a write to such a
 //! path never waits. The errors of opening say what would be right.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::line::Line;
 use crate::daemon::values;
+use crate::sys::try_lock;
 
 /// Bytes of `--log-size` by default.
 pub(crate) const SIZE: u64 = 1024 * 1024;
@@ -90,28 +93,40 @@ impl LogFile {
     /// Rotates the file when `bytes` more would exceed the cap.
     fn make_room(&mut self, bytes: u64) -> io::Result<()> {
         let held = self.file.metadata()?;
-        if !held.is_file() {
+        if !held.is_file() || (held.nlink() > 0 && held.len() + bytes <= self.cap) {
             return Ok(());
         }
-        if held.nlink() == 0 {
-            // Another process has deleted the file. Its lines would be lost, and take up flash all the same.
-            return self.reopen();
-        }
-        if held.len() + bytes <= self.cap {
+        // A description of its own, because the processes of `--fork` share that of `self.file`, and so its locks.
+        let (named, torn) = open(&self.path)?;
+        if !is_same(&named.metadata()?, &held) {
+            // Another process has rotated, moved or deleted the file.
+            (self.file, self.torn) = (named, torn);
             return Ok(());
         }
-        match fs::metadata(&self.path) {
-            Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {}
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            // Another process of this server, or an administrator, has moved the file away already.
-            _ => return self.reopen(),
+        match try_lock(&named) {
+            // Another process rotates the file at this moment. If it never ends that, the cap still matters more.
+            Err(Errno::EWOULDBLOCK) if held.len() < 2 * self.cap => Ok(()),
+            _ => self.rotate(named, &held, bytes),
         }
+    }
+
+    /// Renames the file that `locked` is, and makes a new one.
+    fn rotate(&mut self, locked: File, held: &Metadata, bytes: u64) -> io::Result<()> {
         // The path may be a symbolic link. The rename must move the full file, and not the link.
         let path = fs::canonicalize(&self.path)?;
+        if !is_same(&fs::metadata(&path)?, held) {
+            // Another process has renamed the file, and released its lock, since this process opened the path.
+            return self.reopen();
+        }
         let mut old = path.clone().into_os_string();
         old.push(".1");
         match fs::rename(&path, &old) {
-            Ok(()) => self.reopen(),
+            Ok(()) => {
+                drop(locked);
+                self.reopen()
+            }
+            // Another process has emptied the file.
+            Err(_) if self.file.metadata()?.len() + bytes <= self.cap => Ok(()),
             // The directory may belong to another user. The cap matters more than the old lines, because a full flash
             // stops other programs too.
             Err(error) => {
@@ -122,6 +137,10 @@ impl LogFile {
             }
         }
     }
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// Opens a file to append to, and looks whether it ends within a line.

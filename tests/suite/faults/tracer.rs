@@ -76,12 +76,13 @@ impl Tracer {
         Tracer { strace, output, said }
     }
 
-    /// How many calls have failed so far.
+    /// How many calls have failed, or have been delayed, so far.
     pub fn hits(&mut self) -> usize {
         if let Some(status) = self.strace.try_wait().unwrap() {
             panic!("strace(1) has ended with {status}: {:?}", self.said.by_ref().collect::<Vec<_>>());
         }
-        fs::read_to_string(&self.output).unwrap_or_default().matches("INJECTED").count()
+        let trace = fs::read_to_string(&self.output).unwrap_or_default();
+        trace.lines().filter(|line| line.contains("INJECTED") || line.contains("DELAYED")).count()
     }
 }
 
