@@ -121,7 +121,8 @@ impl Input {
 
 /// Bytes that are to be sent.
 ///
-/// It implements [`std::io::Write`]; what does not fit is [`WriteZero`](io::ErrorKind::WriteZero).
+/// It implements [`std::io::Write`]. Bytes that do not fit are an error of the kind
+/// [`WriteZero`](io::ErrorKind::WriteZero) that names the size of the buffer.
 #[derive(Debug)]
 pub struct Output {
     block: BytesMut,
@@ -188,7 +189,13 @@ impl Output {
 
 impl io::Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(self.push(bytes))
+        let count = self.push(bytes);
+        if count == 0 && !bytes.is_empty() {
+            let size = self.block.len();
+            let text = format!("the output buffer of {size} bytes is full; write no more than its room() in one call");
+            return Err(io::Error::new(io::ErrorKind::WriteZero, text));
+        }
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -12,7 +12,8 @@ use crate::connection::{Connection, Flow, Output};
 /// The buffer for an answer; its room is what is left of the output buffer.
 ///
 /// It implements [`std::io::Write`], so `write!` works on it. Bytes that do not fit are an error of the kind
-/// [`WriteZero`](io::ErrorKind::WriteZero). If the closure returns that error, the server closes the connection.
+/// [`WriteZero`](io::ErrorKind::WriteZero) that names the size of the buffer. If the closure returns that error, the
+/// server closes the connection.
 pub type Reply = Output;
 
 /// A line service made of a closure. The adapter does the framing, the length limit, pipelining and the notice.

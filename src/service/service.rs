@@ -36,6 +36,39 @@ pub trait Service: Send + Sync + 'static {
     /// next call comes when more bytes have arrived. If the service takes nothing although the input is full or the
     /// client has finished sending, the server closes the connection.
     ///
+    /// A client may send many requests at once, whose replies together do not fit. A service that answers several in
+    /// one call stops when the output's [`room`](crate::Output::room) is less than the next reply, leaves that request
+    /// in the input, and returns [`Flow::Continue`]. The server sends the output and calls `serve` again for the rest.
+    /// To write more than the room is an error, which would close the connection.
+    ///
+    /// ```
+    /// use lastorders::{Connection, Flow, Service};
+    /// use std::io::{self, Write};
+    ///
+    /// struct Shout;
+    ///
+    /// impl Service for Shout {
+    ///     type Session = ();
+    ///
+    ///     fn open(&self, _: &mut Connection) -> io::Result<()> {
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn serve(&self, connection: &mut Connection, (): &mut ()) -> io::Result<Flow> {
+    ///         let (input, output) = connection.split();
+    ///         while let Some((taken, line)) = input.line() {
+    ///             if output.room() < line.len() + 1 {
+    ///                 break; // The server sends what is there, and calls again.
+    ///             }
+    ///             output.write_all(&line.to_ascii_uppercase())?;
+    ///             output.write_all(b"\n")?;
+    ///             input.consume(taken);
+    ///         }
+    ///         Ok(Flow::Continue)
+    ///     }
+    /// }
+    /// ```
+    ///
     /// A worker calls this. While the call blocks, that worker serves no other client.
     ///
     /// # Errors

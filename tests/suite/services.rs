@@ -1,9 +1,13 @@
-//! The small TCP services over real sockets: upper, upper-lines and command; kv has a file of its own.
+//! The small TCP services over real sockets: upper, upper-lines and command, and one that fills its output; kv has
+//! a file of its own.
+
+use std::io::{self, Write};
+use std::sync::mpsc;
 
 use lastorders::builtin::{Command, Upper, UpperLines};
-use lastorders::{Limits, Server, Service};
+use lastorders::{CloseReason, Connection, Flow, Limits, Server, Service};
 
-use crate::support::{Client, Daemon, Running, guard};
+use crate::support::{Client, Daemon, HANG, Running, guard};
 
 const HAIKU: &[u8] =
     b"A haiku on \"Error 404\"\r\n\r\n  You step in the stream,\r\n  But the water has moved on.\r\n  This file is not here.\r\n";
@@ -195,5 +199,70 @@ fn command_answers_what_exceeds_its_buffer() {
         client.send(longest + "xx\n");
         assert_eq!(client.rest(), b"ERROR: line too long\n");
         running.stop();
+    });
+}
+
+/// A service written against the trait. It answers each line with ten bytes, and either looks at the room first, as the
+/// trait's documentation shows, or does not.
+struct Tens {
+    least_room: usize,
+    reasons: mpsc::Sender<String>,
+}
+
+impl Service for Tens {
+    type Session = ();
+    fn open(&self, _: &mut Connection) -> io::Result<()> {
+        Ok(())
+    }
+    fn serve(&self, connection: &mut Connection, (): &mut ()) -> io::Result<Flow> {
+        let (input, output) = connection.split();
+        while let Some((taken, line)) = input.line() {
+            if output.room() < self.least_room {
+                break;
+            }
+            write!(output, "{:-<10}", String::from_utf8_lossy(line))?;
+            input.consume(taken);
+        }
+        Ok(Flow::Continue)
+    }
+    fn close(&self, (): (), reason: &CloseReason) {
+        let _ = self.reasons.send(match reason {
+            CloseReason::Error(error) => format!("{:?}: {error}", error.kind()),
+            reason => format!("{reason:?}"),
+        });
+    }
+}
+
+/// Has a client send 1,500 lines at once, and returns why its connection was closed.
+fn pipeline(least_room: usize, read: impl FnOnce(&mut Client)) -> String {
+    let (reasons, reason) = mpsc::channel();
+    let running = Running::start(Server::builder(Tens { least_room, reasons }));
+    let mut client = running.client();
+    client.send((0..1_500).map(|number| format!("{number}\n")).collect::<String>());
+    read(&mut client);
+    let reason = reason.recv_timeout(HANG / 2).unwrap();
+    running.stop();
+    reason
+}
+
+/// A service that leaves a line whose answer has no room is called again for it once its output is sent.
+#[test]
+fn a_service_that_looks_at_the_room_answers_1500_pipelined_lines() {
+    guard(|| {
+        let reason = pipeline(10, |client| {
+            client.finish();
+            let answers: String = (0..1_500).map(|number| format!("{number:-<10}")).collect();
+            assert_eq!(String::from_utf8_lossy(&client.rest()), answers);
+        });
+        assert_eq!(reason, "Left");
+    });
+}
+
+/// The error of a service that does not look says which buffer is full, its size, and what would be right.
+#[test]
+fn a_full_output_is_named_in_the_error() {
+    guard(|| {
+        let text = "the output buffer of 4096 bytes is full; write no more than its room() in one call";
+        assert_eq!(pipeline(0, Client::expect_gone), format!("WriteZero: {text}"));
     });
 }
