@@ -3,9 +3,10 @@
 //! A service returns a [`Flow`]. The engine turns an expired deadline, an error of a socket, or the end of a request
 //! into one [`CloseReason`], which the service, the log and the counters get. Nothing here touches a socket.
 
-use std::io;
+use std::{fmt, io};
 
 use crate::stats::{Counter, Counters};
+use crate::sys::SignalName;
 
 /// What a service wants done with a connection after a call.
 ///
@@ -32,7 +33,7 @@ pub enum Wait {
     Write,
 }
 
-/// Why a connection was closed.
+/// Why a connection was closed. Its `Display` is what the log says: `idle timeout`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -82,6 +83,27 @@ impl CloseReason {
             CloseReason::Forced => &counters.forced,
             CloseReason::Killed(_) => &counters.killed,
         }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CloseReason::Left => "closed by the client",
+            CloseReason::Finished => "closed by the service",
+            CloseReason::TimedOut(Wait::Idle) => "idle timeout",
+            CloseReason::TimedOut(Wait::Request) => "request timeout",
+            CloseReason::TimedOut(Wait::Write) => "write timeout",
+            CloseReason::Reset => "reset",
+            CloseReason::BrokenPipe => "broken pipe",
+            CloseReason::Error(error) => return error.fmt(f),
+            CloseReason::TooLong => "line too long",
+            CloseReason::Panicked => "panic",
+            CloseReason::Shed => "shed",
+            CloseReason::Shutdown => "shutdown",
+            CloseReason::Forced => "end of the grace time",
+            CloseReason::Killed(number) => return write!(f, "killed by {}", SignalName(*number)),
+        })
     }
 }
 

@@ -28,7 +28,7 @@ impl Default for CloseLog {
 }
 
 impl CloseLog {
-    pub(super) fn log(&self, peer: SocketAddr, reason: &CloseReason) {
+    pub(super) fn log(&self, peer: SocketAddr, service: &str, reason: &CloseReason) {
         match reason {
             CloseReason::TimedOut(_) => self.log_cause(&self.timeouts, peer, "timed out"),
             CloseReason::Reset => self.log_cause(&self.resets, peer, "reset connection"),
@@ -46,7 +46,12 @@ impl CloseLog {
             }
             _ => {}
         }
-        info!("Closing connection from {}", Text(&peer));
+        match reason {
+            CloseReason::Left | CloseReason::Finished | CloseReason::Shutdown => {
+                info!("Closing connection from {} ({})", Text(&peer), service);
+            }
+            reason => info!("Closing connection from {} ({}): {}", Text(&peer), service, Text(reason)),
+        }
     }
 
     fn log_cause(&self, cause: &RateLimit, peer: SocketAddr, line: &'static str) {

@@ -107,9 +107,9 @@ impl Services {
     }
 
     /// Logs and counts the end of a connection.
-    pub(crate) fn record_close(&self, peer: SocketAddr, reason: &CloseReason) {
+    pub(crate) fn record_close(&self, peer: SocketAddr, service: usize, reason: &CloseReason) {
         reason.counter(&self.context.counters).add(1);
-        self.close_log.log(peer, reason);
+        self.close_log.log(peer, self.tcp(service).name(), reason);
     }
 
     fn report_panic(&self, payload: &(dyn Any + Send), peer: SocketAddr) {

@@ -113,7 +113,7 @@ impl Engine {
     fn close(&self, mut owned: Owned<'_, Endpoint>, reason: CloseReason, driver: &mut Driver) {
         let reason = driver.end(&mut owned, reason);
         if let Endpoint::Tcp(connection) = &*owned {
-            self.services.record_close(connection.peer(), &reason);
+            self.services.record_close(connection.peer(), connection.service(), &reason);
         }
         owned.close();
         if self.services.context.is_draining() && self.slots.open() == 0 {

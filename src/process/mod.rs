@@ -38,6 +38,7 @@ pub(crate) struct Children {
 struct Child {
     pid: Pid,
     peer: SocketAddr,
+    service: u16,
     /// Given back when the child is reaped.
     _share: Option<Share>,
 }
@@ -122,7 +123,7 @@ impl Serving for Children {
                 return Err(Refused { client, pause: Some((self.backoff.next(), error)) });
             }
         };
-        self.alive.push(Child { pid, peer: client.peer, _share: client.share });
+        self.alive.push(Child { pid, peer: client.peer, service: client.service, _share: client.share });
         self.backoff.reset();
         context.counters.accepted.add(1);
         context.set_children(self.alive.len());
@@ -152,7 +153,8 @@ impl Serving for Children {
         while let Some((child, reason)) = self.reap_one() {
             let services = self.driver.services();
             let forced = services.context.is_force_closing();
-            services.record_close(child.peer, if forced { &CloseReason::Forced } else { &reason });
+            let reason = if forced { CloseReason::Forced } else { reason };
+            services.record_close(child.peer, child.service.into(), &reason);
             services.context.set_children(self.alive.len());
         }
     }

@@ -126,7 +126,8 @@ impl Server {
         if admission == Admission::Shed {
             self.serving.shed();
         }
-        info!("Starting connection from {}", Text(&client.peer));
+        let service = usize::from(client.service);
+        info!("Starting connection from {} ({})", Text(&client.peer), self.serving.services().tcp(service).name());
         let (accepting, control) = (&mut self.accepting, &mut self.control);
         let mut release = || {
             accepting.release();
@@ -136,7 +137,8 @@ impl Server {
         };
         if let Err(Refused { client, pause }) = self.serving.admit(client, &mut release) {
             self.refuse(&client);
-            info!("Closing connection from {}", Text(&client.peer));
+            let name = self.serving.services().tcp(service).name();
+            info!("Closing connection from {} ({}): the server is full", Text(&client.peer), name);
             if let Some((wait, error)) = pause {
                 self.pause_for(listener, wait, &error);
                 return ControlFlow::Break(());
@@ -145,8 +147,22 @@ impl Server {
         ControlFlow::Continue(())
     }
 
-    /// Answers a client for which there is no place. The caller then closes the socket.
+    /// Answers a client for which there is no place, and logs that. The caller then closes the socket.
     fn refuse(&self, client: &Client) {
+        if let Some(left_out) = self.accepting.refusal_lines.event() {
+            let reason = if self.stopping.phase() == Phase::Running { "is full" } else { "shuts down" };
+            warn!(
+                "Client {} refused: the server {} ({} refusals before this one not logged)",
+                Text(&client.peer),
+                reason,
+                left_out
+            );
+        }
+        self.answer(client);
+    }
+
+    /// Answers a client that is refused.
+    fn answer(&self, client: &Client) {
         let Some(socket) = client.link.socket() else { return };
         let text = match self.stopping.phase() {
             Phase::Running => BUSY,
@@ -240,6 +256,6 @@ impl Server {
                 left_out
             );
         }
-        self.refuse(client);
+        self.answer(client);
     }
 }

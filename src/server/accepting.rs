@@ -29,6 +29,7 @@ pub(super) struct Accepting {
     pub(super) reserve: Option<File>,
     pub(super) failure_lines: RateLimit,
     pub(super) share_lines: RateLimit,
+    pub(super) refusal_lines: RateLimit,
 }
 
 /// An accepted client that waits for a share of its address.
@@ -59,6 +60,7 @@ impl Accepting {
             reserve: Some(reserve),
             failure_lines: RateLimit::new(1, Duration::from_secs(1)),
             share_lines: RateLimit::new(1, Duration::from_secs(1)),
+            refusal_lines: RateLimit::new(1, Duration::from_secs(1)),
         })
     }
 

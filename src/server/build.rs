@@ -11,7 +11,7 @@ use super::budget::{Budget, Sockets};
 use super::builder::Builder;
 use super::retry::Retry;
 use super::server::Server;
-use super::sockets::{Bound, Source};
+use super::sockets::{Bound, Source, Wanted};
 use super::stopping::Stopping;
 use crate::config::{CHILDREN, LISTENERS, Limits, WhenFull, check_range, check_timeout};
 use crate::connection::{Context, Tuning};
@@ -72,7 +72,7 @@ impl Builder {
         }
         match self.tcp.iter().position(|service| service.shares_state()) {
             Some(index) => Err(Error::Forking {
-                what: format!("the service {}", self.tcp_names[index]),
+                what: format!("the service {}", self.tcp[index].name()),
                 reason: "its clients share what it keeps, and each process would have its own copy",
             }),
             None => Ok(()),
@@ -96,9 +96,11 @@ impl Builder {
         let mut tuning = Tuning::new(&self.limits);
         tuning.freebind = self.freebind;
         let mut bound = Bound::new(tuning);
-        for wanted in self.wanted {
-            let names = if wanted.source.is_tcp() { &self.tcp_names } else { &self.udp_names };
-            bound.add(wanted, names, &mut retry)?;
+        for Wanted { source, service } in self.wanted {
+            let is_tcp = source.is_tcp();
+            let service = service.ok_or(Error::NoService(if is_tcp { "TCP" } else { "datagram" }))?;
+            let name = if is_tcp { self.tcp[service].name() } else { &self.udp_names[service] };
+            bound.add(source, service, name, &mut retry)?;
         }
         let Bound { listeners, endpoints, groups, names, tuning } = bound;
         tuning.report();

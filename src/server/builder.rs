@@ -13,7 +13,7 @@ use super::watchdog::Watchdog;
 use crate::config::{Limits, WhenFull};
 use crate::datagram::{Datagram, Group};
 use crate::error::Error;
-use crate::service::{ErasedService, Service, WithSessions};
+use crate::service::{ErasedService, Service, WithSessions, name_of};
 
 /// A server in the making: services, each followed by where it is offered, and limits.
 ///
@@ -37,9 +37,8 @@ use crate::service::{ErasedService, Service, WithSessions};
 pub struct Builder {
     pub(super) limits: Limits,
     pub(super) tcp: Vec<Box<dyn ErasedService>>,
-    /// What the TCP services are called.
-    pub(super) tcp_names: Vec<String>,
     pub(super) udp: Vec<Box<dyn Datagram>>,
+    /// What the datagram services are called.
     pub(super) udp_names: Vec<String>,
     /// The service added last is a datagram service.
     last_is_udp: bool,
@@ -61,7 +60,6 @@ impl Builder {
 
     /// Adds a TCP service. Addresses to listen on that are given from here on are its.
     pub fn service(mut self, service: impl Service) -> Builder {
-        self.tcp_names.push(name_of(&service));
         self.tcp.push(Box::new(WithSessions::new(service)));
         self.last_is_udp = false;
         self
@@ -77,9 +75,11 @@ impl Builder {
 
     /// Names the service added last, for log lines and errors.
     pub fn name(mut self, name: &str) -> Builder {
-        let names = if self.last_is_udp { &mut self.udp_names } else { &mut self.tcp_names };
-        if let Some(last) = names.last_mut() {
-            *last = name.to_string();
+        if self.last_is_udp {
+            self.udp_names.pop();
+            self.udp_names.push(name.to_string());
+        } else if let Some(last) = self.tcp.last_mut() {
+            last.rename(name);
         }
         self
     }
@@ -281,11 +281,4 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("limits", &self.limits).finish_non_exhaustive()
     }
-}
-
-/// What a service is called unless it is named: its type, without path and parameters.
-fn name_of<S>(service: &S) -> String {
-    let name = std::any::type_name_of_val(service);
-    let name = name.split('<').next().and_then(|path| path.rsplit("::").next()).unwrap_or(name);
-    name.to_ascii_lowercase()
 }

@@ -45,11 +45,15 @@ impl Bound {
         Bound { listeners: vec![], endpoints: vec![], groups: vec![], names: vec![], tuning }
     }
 
-    pub(crate) fn add(&mut self, wanted: Wanted, names: &[String], retry: &mut Retry<'_>) -> Result<(), Error> {
-        let Wanted { source, service } = wanted;
+    /// Makes a socket of the service with that number and name.
+    pub(crate) fn add(
+        &mut self,
+        source: Source,
+        service: usize,
+        name: &str,
+        retry: &mut Retry<'_>,
+    ) -> Result<(), Error> {
         let is_tcp = source.is_tcp();
-        let service = service.ok_or(Error::NoService(if is_tcp { "TCP" } else { "datagram" }))?;
-        let name = &names[service];
         let unusable = Error::setup("use the given socket");
         let tuning = &mut self.tuning;
         match source {
@@ -79,7 +83,7 @@ impl Bound {
             true => self.listeners.last().map(|listener| listener.address),
             false => self.endpoints.last().map(|endpoint| endpoint.address),
         };
-        self.names.extend(bound.map(|address| (address, name.clone())));
+        self.names.extend(bound.map(|address| (address, name.to_string())));
         Ok(())
     }
 }

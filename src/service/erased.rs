@@ -11,6 +11,9 @@ use crate::connection::{CloseReason, Connection, Flow};
 
 /// A [`Service`] together with the sessions of its connections. `slot` is the connection's place in the table.
 pub(crate) trait ErasedService: Send + Sync {
+    /// What it is called in log lines and errors.
+    fn name(&self) -> &str;
+    fn rename(&mut self, name: &str);
     fn open(&self, slot: usize, connection: &mut Connection) -> io::Result<()>;
     fn serve(&self, slot: usize, connection: &mut Connection) -> io::Result<Flow>;
     fn shutdown(&self, slot: usize, connection: &mut Connection) -> io::Result<Flow>;
@@ -25,6 +28,7 @@ pub(crate) trait ErasedService: Send + Sync {
 }
 
 pub(crate) struct WithSessions<S: Service> {
+    name: String,
     service: S,
     /// Invariant: only the thread that owns a slot locks its session, so no thread ever waits for the lock.
     sessions: Box<[Mutex<Option<S::Session>>]>,
@@ -32,7 +36,7 @@ pub(crate) struct WithSessions<S: Service> {
 
 impl<S: Service> WithSessions<S> {
     pub(crate) fn new(service: S) -> WithSessions<S> {
-        WithSessions { service, sessions: Box::default() }
+        WithSessions { name: name_of(&service), service, sessions: Box::default() }
     }
 
     /// Takes a poisoned lock too. A panic of the service closes the connection, and `close` takes the session out,
@@ -43,6 +47,14 @@ impl<S: Service> WithSessions<S> {
 }
 
 impl<S: Service> ErasedService for WithSessions<S> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn rename(&mut self, name: &str) {
+        self.name = name.to_string();
+    }
+
     fn open(&self, slot: usize, connection: &mut Connection) -> io::Result<()> {
         let session = self.service.open(connection)?;
         *self.session(slot) = Some(session);
@@ -93,4 +105,11 @@ impl<S: Service> ErasedService for WithSessions<S> {
     fn reserve(&mut self, slots: usize) {
         self.sessions = (0..slots).map(|_| Mutex::new(None)).collect();
     }
+}
+
+/// What a service is called unless it is named: its type, without path and parameters.
+pub(crate) fn name_of<S>(service: &S) -> String {
+    let name = std::any::type_name_of_val(service);
+    let name = name.split('<').next().and_then(|path| path.rsplit("::").next()).unwrap_or(name);
+    name.to_ascii_lowercase()
 }

@@ -10,7 +10,7 @@ mod lines;
 mod service;
 mod streams;
 
-pub(crate) use erased::{ErasedService, WithSessions};
+pub(crate) use erased::{ErasedService, WithSessions, name_of};
 pub(crate) use lines::refuse_long_line;
 pub use lines::{Lines, Reply};
 pub use service::Service;

@@ -77,7 +77,7 @@ fn each_client_has_a_process() {
         assert_eq!((stat(&mut daemon, "accepted"), stat(&mut daemon, "left")), (3, 3));
         assert_eq!(stat(&mut daemon, "served"), 6);
         for word in ["Starting", "Closing"] {
-            let line = format!("{word} connection from {peer}");
+            let line = format!("{word} connection from {peer} (echo)");
             assert_eq!(daemon.log.iter().filter(|text| text.ends_with(&line)).count(), 1, "{line}");
         }
     });
@@ -149,7 +149,7 @@ fn a_killed_child_costs_its_own_connection() {
         kill(newest(&daemon, &before), Signal::SIGKILL).unwrap();
         victim.expect_gone();
         daemon.wait_for(&format!("Client {peer}: its process was ended by SIGKILL"));
-        daemon.wait_for(&format!("Closing connection from {peer}"));
+        daemon.wait_for(&format!("Closing connection from {peer} (echo): killed by SIGKILL"));
         other.echo(b"unharmed");
         Client::greeted(daemon.address());
         assert_eq!(stat(&mut daemon, "killed"), 1);
