@@ -225,7 +225,7 @@ impl std::error::Error for Error {
 fn path_advice(source: &io::Error) -> &'static str {
     shortage(source).unwrap_or(match source.kind() {
         io::ErrorKind::NotFound => "make its directory first",
-        io::ErrorKind::PermissionDenied => "choose a directory that this user may write to",
+        io::ErrorKind::PermissionDenied => "choose a directory that the server's user may write to",
         _ => "choose another path, or stop the server there",
     })
 }

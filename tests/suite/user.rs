@@ -1,7 +1,8 @@
 //! The daemon as another user: what it gives up, and what it can still do.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
@@ -9,7 +10,7 @@ use nix::unistd::geteuid;
 
 use crate::background::{Background, run, runs, said};
 use crate::logging::{Folder, read};
-use crate::support::{Client, command, guard, wait_until};
+use crate::support::{Client, Daemon, command, guard, wait_until};
 
 /// The number of the user `nobody`, or of none.
 const USER: u32 = 65_534;
@@ -98,18 +99,33 @@ fn the_server_runs_as_the_user() {
     });
 }
 
-/// In a directory of root's: the log file is made for the user and what cannot be done later is said in it; the pid
-/// file is left empty, and the next start minds neither it nor the control socket. A file of root's is refused.
+/// In a directory of root's: the server makes neither a log file nor a control socket there. It logs to a file of its own
+/// there, and says in it what cannot be done later; it leaves the pid file empty, which is no obstacle to the next start.
 #[test]
-fn what_a_user_may_not_do_later_is_said() {
+fn what_a_user_may_not_do_is_said() {
     guard(|| {
         if skips_without_root() {
             return;
         }
         let server = Background::new("root-owned");
+        let user = ["--tcp", "echo=127.0.0.1:0", "--user", "65534:65534"];
+        let refused = |args: &[&str], part: &str| {
+            let output = server.start(&[&user[..], args].concat());
+            assert_eq!(output.status.code(), Some(1), "{part}: {}", said(&output));
+            assert!(said(&output).contains(part), "{}", said(&output));
+        };
+        refused(&[], "/log: Permission denied (os error 13); choose a file that the server's user may write to");
+        assert_eq!(fs::read_dir(server.file("")).unwrap().count(), 0);
+        fs::write(server.file("log"), "root's\n").unwrap();
+        fs::set_permissions(server.file("log"), fs::Permissions::from_mode(0o644)).unwrap();
+        refused(&[], "/log: Permission denied");
+        assert_eq!(read(server.file("log")), "root's\n");
         for _ in 0..2 {
-            let _ = fs::remove_file(server.file("log"));
-            let address = server.echo(&["--user", "65534:65534", "--control", "control", "--fork"]);
+            fs::write(server.file("log"), "").unwrap();
+            chown(server.file("log"), Some(USER), Some(USER)).unwrap();
+            refused(&["--control", "control"], "/control: Permission denied");
+            fs::write(server.file("log"), "").unwrap();
+            let address = server.echo(&["--user", "65534:65534", "--fork"]);
             Client::greeted(address);
             fs::rename(server.file("log"), server.file("moved")).unwrap();
             server.signal(Signal::SIGUSR2);
@@ -120,14 +136,90 @@ fn what_a_user_may_not_do_later_is_said() {
             server.signal(Signal::SIGTERM);
             wait_until("the server is gone", || !runs(pid));
             assert!(said().contains("The pid file") && said().contains("was emptied"), "{}", said());
-            assert!(said().contains("The control socket") && said().contains("stays"), "{}", said());
             assert_eq!(read(server.file("pid")), "");
         }
-        fs::write(server.file("log"), "root's\n").unwrap();
-        fs::set_permissions(server.file("log"), fs::Permissions::from_mode(0o644)).unwrap();
-        let output = server.start(&["--tcp", "echo=127.0.0.1:0", "--user", "65534:65534"]);
-        assert_eq!(output.status.code(), Some(1));
-        assert!(said(&output).contains("/log: Permission denied"), "{}", said(&output));
-        assert_eq!(read(server.file("log")), "root's\n");
+    });
+}
+
+/// The server's user has a directory, and in it a link to one of root's: nothing is made where the link leads, and no
+/// socket there becomes the user's.
+#[test]
+fn a_link_to_a_directory_of_root_is_followed_with_the_rights_of_the_user() {
+    guard(|| {
+        if skips_without_root() {
+            return;
+        }
+        let folder = Folder::new("linked");
+        let (own, root) = (folder.file("own"), folder.file("root"));
+        fs::create_dir(&own).unwrap();
+        fs::create_dir(&root).unwrap();
+        symlink(&root, folder.file("own/link")).unwrap();
+        chown(&own, Some(USER), Some(USER)).unwrap();
+        for option in ["--log-file", "--control"] {
+            let path = folder.file("own/link/made");
+            let args = ["serve", "--tcp", "echo=127.0.0.1:0", "--user", "65534:65534", option, &path];
+            let mut daemon = Daemon::spawn(command().args(args));
+            assert_eq!(daemon.wait_for_or_end("Server started on "), None, "{option}");
+            assert_eq!(daemon.wait().code(), Some(1));
+            daemon.expect_last("own/link/made: Permission denied");
+            assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+        }
+    });
+}
+
+/// A group of root's may write the log file, and the server's user is not in it: that is said at the start, and not when
+/// the file is opened again.
+#[test]
+fn the_log_file_is_opened_without_the_groups_of_root() {
+    guard(|| {
+        if skips_without_root() {
+            return;
+        }
+        let folder = Folder::new("groups");
+        let path = folder.file("log");
+        fs::write(&path, "").unwrap();
+        chown(&path, None, Some(20)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).unwrap();
+        let program = command();
+        let mut member = Command::new("setpriv");
+        member.args(["--groups", "20", "--"]).arg(program.get_program()).args(program.get_args());
+        member.args(["serve", "--tcp", "echo=127.0.0.1:0", "--user", "65534:65534", "--log-file", &path]);
+        let mut daemon = Daemon::spawn(member.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()));
+        assert_eq!(daemon.wait_for_or_end("Server started on "), None);
+        assert_eq!(daemon.wait().code(), Some(1));
+        daemon.expect_last("/log: Permission denied");
+    });
+}
+
+/// While the server still waits for its address as root, it opens the log file again: the new file is the user's.
+#[test]
+fn a_log_file_that_is_opened_again_during_the_start_is_the_users() {
+    guard(|| {
+        if skips_without_root() {
+            return;
+        }
+        let folder = Folder::new("early");
+        chown(folder.file(""), Some(USER), Some(USER)).unwrap();
+        let path = folder.file("log");
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let echo = format!("echo={}", taken.local_addr().unwrap());
+        let mut daemon = Daemon::spawn(command().args(["serve", "--tcp", &echo, "--bind-retry", "60"]).args([
+            "--user",
+            "65534:65534",
+            "--log-file",
+            &path,
+        ]));
+        daemon.wait_for("Cannot listen on ");
+        fs::rename(&path, folder.file("moved")).unwrap();
+        daemon.signal(Signal::SIGUSR2);
+        daemon.wait_for("Log file opened again");
+        drop(taken);
+        daemon.wait_for("Server started on ");
+        assert_eq!(fs::metadata(&path).unwrap().uid(), USER);
+        // And so it can be opened once more.
+        daemon.signal(Signal::SIGUSR2);
+        daemon.wait_for("Log file opened again");
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait_ok();
     });
 }

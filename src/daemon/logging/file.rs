@@ -48,7 +48,7 @@ impl LogFile {
             let advice = match error.kind() {
                 io::ErrorKind::NotFound => "make its directory first",
                 io::ErrorKind::IsADirectory => "choose a file in it",
-                _ => "choose a file that this user may write to",
+                _ => "choose a file that the server's user may write to",
             };
             format!("cannot open log file {}: {error}; {advice}", path.display())
         });

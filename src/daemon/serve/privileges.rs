@@ -1,19 +1,14 @@
 //! `--user`: what the server does as root for the user that it will run as, and the change to that user.
 //!
-//! The server binds its ports and makes its files first. Then it gives up the supplementary groups, the group, and
-//! last the user, because each step needs the rights that the later ones give up. Afterwards it asks the kernel for
-//! the outcome: a server that is still root without knowing it is worse than none.
-
-use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+//! The server binds its ports as root, and opens its log file and its control socket with the rights of the user. The pid
+//! file stays root's, because an init script kills as root what that file names. Then the server gives up the
+//! supplementary groups, the group, and last the user, because each step needs the rights that the later ones give up.
+//! Afterwards it asks the kernel for the outcome: a server that is still root without knowing it is worse than none.
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
 use nix::unistd::{
-    Gid, ResGid, ResUid, Uid, User, fchown, fchownat, getgroups, getresgid, getresuid, setfsgid, setfsuid, setgroups,
-    setresgid, setresuid, setuid,
+    Gid, ResGid, ResUid, Uid, User, getgroups, getresgid, getresuid, setfsgid, setfsuid, setgroups, setresgid,
+    setresuid, setuid,
 };
 
 use crate::daemon::values::parsed;
@@ -26,6 +21,9 @@ pub(crate) struct Account {
     user: Uid,
     group: Gid,
 }
+
+/// The step that takes the first right.
+const GROUPS: &str = "leave the groups of the user before";
 
 const FORM: &str = "expected the name of a user, or UID:GID";
 
@@ -52,36 +50,22 @@ pub(crate) fn account(text: &str) -> Result<Account, String> {
 }
 
 impl Account {
-    /// Makes a log file that does not exist yet, and gives it to the user. An existing one stays as it is, because it
-    /// may be a link to any file, made by a user that can write to the directory. Then calls `open` with the rights of
-    /// the user, so that opening the file again later works too.
-    pub(crate) fn open_log<T>(&self, path: Option<&Path>, open: impl FnOnce() -> T) -> T {
-        // An error shows again when the file is opened, and is reported then.
-        let made = path.map(|path| OpenOptions::new().write(true).create_new(true).mode(0o640).open(path));
-        if let Some(Ok(file)) = made {
-            let _ = fchown(file, Some(self.user), Some(self.group));
-        }
-        let (group, user) = (setfsgid(self.group), setfsuid(self.user));
-        let opened = open();
-        setfsuid(user);
-        setfsgid(group);
-        opened
-    }
-
-    /// Gives the control socket to the user.
+    /// Calls `act` with the rights to files that the server will have, and no other: what `act` opens or makes, the
+    /// server can open again and replace later, and no path of the user's leads `act` to a file that only root may
+    /// change. The right to bind ports is kept (setfsuid(2)).
     ///
     /// # Errors
-    /// When the path is no socket any more, or what fchownat(2) says.
-    pub(crate) fn own_socket(&self, path: &Path) -> Result<(), String> {
-        // The descriptor keeps the path from leading to another file between the check and the change of owner.
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
-        let given = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).and_then(|file| {
-            if !file.metadata()?.file_type().is_socket() {
-                return Err(io::Error::other("it was replaced"));
-            }
-            Ok(fchownat(file, "", Some(self.user), Some(self.group), AtFlags::AT_EMPTY_PATH)?)
-        });
-        given.map_err(|error| format!("cannot give the control socket {} to {}: {error}", path.display(), self.name))
+    /// When the rights cannot be changed. The process may be between two users then, and must end.
+    pub(crate) fn with_file_rights<T>(&self, act: impl FnOnce() -> T) -> Result<T, String> {
+        let groups = getgroups().and_then(|groups| setgroups(&[]).map(|()| groups)).map_err(self.failed(GROUPS))?;
+        let (group, user) = (setfsgid(self.group), setfsuid(self.user));
+        // Both return what was before, whether or not they change anything, and so show the outcome now.
+        let changed = (setfsgid(self.group), setfsuid(self.user)) == (self.group, self.user);
+        let done = if changed { Ok(act()) } else { Err(self.failed("take the user's rights to files")(Errno::EPERM)) };
+        setfsuid(user);
+        setfsgid(group);
+        setgroups(&groups).map_err(self.failed("return to the groups of the user before"))?;
+        done
     }
 
     /// Becomes the user, for good.
@@ -90,13 +74,9 @@ impl Account {
     /// When a step fails, or the kernel reports another outcome than the wanted one. The process may be between two
     /// users then, and must end.
     pub(crate) fn become_user(&self) -> Result<(), String> {
-        let failed = |text: String| format!("cannot run as --user {}: {text}", self.name);
-        let step = |step: &'static str| {
-            move |error: Errno| failed(format!("cannot {step}: {error}; start it as root, or without --user"))
-        };
-        setgroups(&[]).map_err(step("leave the groups of the user before"))?;
-        setresgid(self.group, self.group, self.group).map_err(step("change the group"))?;
-        setresuid(self.user, self.user, self.user).map_err(step("change the user"))?;
+        setgroups(&[]).map_err(self.failed(GROUPS))?;
+        setresgid(self.group, self.group, self.group).map_err(self.failed("change the group"))?;
+        setresuid(self.user, self.user, self.user).map_err(self.failed("change the user"))?;
         let (user, group) = (self.user, self.group);
         let text = if getresuid() != Ok(ResUid { real: user, effective: user, saved: user }) {
             "the user is another"
@@ -110,7 +90,14 @@ impl Account {
         } else {
             return Ok(());
         };
-        Err(failed(format!("{text} afterwards")))
+        Err(format!("cannot run as --user {}: {text} afterwards", self.name))
+    }
+
+    /// Names the step that failed, for `map_err`.
+    fn failed(&self, step: &str) -> impl FnOnce(Errno) -> String {
+        move |error| {
+            format!("cannot run as --user {}: cannot {step}: {error}; start it as root, or without --user", self.name)
+        }
     }
 }
 

@@ -60,7 +60,11 @@ fn run(mut settings: Settings, mut services: Services) -> Result<(), Failure> {
     // By default the kernel ends a process whose log file reaches `ulimit -f`. With the signal handled, the write fails
     // instead.
     let builder = builder.on_signal(Signal::SIGXFSZ as i32, || {})?;
-    match builder.build() {
+    let server = match &settings.user {
+        Some(user) => user.with_file_rights(|| builder.build())?,
+        None => builder.build(),
+    };
+    match server {
         // A signal to stop came before the server was built, so nothing failed. With --daemon this is an error all the
         // same, because the process that waits for the server must report that there is none.
         Err(stopped @ Error::Stopped { .. }) if !settings.daemon => {
@@ -127,7 +131,7 @@ fn with_settings(builder: Builder, settings: &Settings) -> Builder {
 fn start_logging(settings: &Settings) -> Result<(), String> {
     let logging = &settings.logging;
     match &settings.user {
-        Some(user) => user.open_log(logging.file.as_deref(), || logging::start(logging))?,
+        Some(user) => user.with_file_rights(|| logging::start(logging))??,
         None => logging::start(logging)?,
     }
     let only_console = !logging.syslog && logging.file.is_none() && logging.level != LevelFilter::Off;
@@ -149,9 +153,6 @@ fn serve(server: Server, settings: &Settings) -> Result<(), Failure> {
     // Removed when this function returns, whichever way it does.
     let _pid_file = settings.pid_file.as_deref().map(PidFile::write).transpose()?;
     if let Some(user) = &settings.user {
-        if let Some(path) = &settings.control {
-            user.own_socket(path)?;
-        }
         user.become_user()?;
     }
     if settings.daemon {
