@@ -65,7 +65,10 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
 
 fn run(socket: &Path, request: &str) -> Result<(), Failure> {
     let answer = ask(socket, request).map_err(|error| {
-        let hint = "is a server running with --control on that path?";
+        let hint = match error.kind() {
+            io::ErrorKind::PermissionDenied => "only root and the user of the server may ask",
+            _ => "is a server running with --control on that path?",
+        };
         format!("cannot ask the server at {}: {error}; {hint}", socket.display())
     })?;
     match answer.strip_prefix("ERROR: ") {
@@ -78,8 +81,12 @@ fn run(socket: &Path, request: &str) -> Result<(), Failure> {
 fn ask(socket: &Path, request: &str) -> io::Result<String> {
     let mut stream = connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    stream.write_all(format!("{request}\n").as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(answer) }
+    let sent = stream.write_all(format!("{request}\n").as_bytes());
+    let mut answer = Vec::new();
+    let received = stream.read_to_end(&mut answer);
+    // A server that refuses the user answers before it is asked, and closes: both calls may fail then.
+    match answer.is_empty() {
+        true => Err(sent.and(received.map(|_| ())).err().unwrap_or(io::ErrorKind::UnexpectedEof.into())),
+        false => Ok(String::from_utf8_lossy(&answer).into_owned()),
+    }
 }

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
@@ -267,5 +268,41 @@ fn strangers_are_refused() {
         daemon.wait_for("Control client of user 65534 (process ");
         assert!(ask(&path, "0").unwrap().starts_with("open 0\n"));
         assert!(path.ask(b"status\n").starts_with("open 0\n"));
+    });
+}
+
+/// `lastorders control` of such a user says that it was refused and why, be it the file that refuses or the server, which
+/// may have closed the socket before it was asked.
+#[test]
+fn a_refused_user_is_told_why() {
+    guard(|| {
+        if !nix::unistd::geteuid().is_root() {
+            return println!("skipped: only root can become another user");
+        }
+        let path = Path::new("refused");
+        let program = Path::new("refused-program");
+        // Where it is, only its owner may go. An emulator would have to be copied with all of its files.
+        let tested = command();
+        if tested.get_args().next().is_some() {
+            return println!("skipped: another user may not run the emulated program");
+        }
+        std::fs::copy(tested.get_program(), &program.0).unwrap();
+        let daemon = Daemon::echo(&["--control", path.text()]);
+        let ask = || {
+            let args = ["control", "--socket", path.text(), "status"];
+            let output = std::process::Command::new(&program.0).args(args).uid(65_534).gid(65_534).output().unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let why = "only root and the user of the server may ask\n";
+        let text = ask();
+        assert!(text.contains(path.text()) && text.contains("Permission denied") && text.ends_with(why), "{text}");
+        std::fs::set_permissions(&path.0, std::fs::Permissions::from_mode(0o666)).unwrap();
+        for _ in 0..50 {
+            let text = ask();
+            assert!(text.ends_with(why) && !text.contains("is a server running"), "{text}");
+        }
+        assert!(printed(&path.control(&["status"])).contains("open 0\n"));
+        drop(daemon);
     });
 }
