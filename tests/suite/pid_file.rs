@@ -1,6 +1,7 @@
 //! `--pid-file`: one server a file, which is written and removed by its own server alone.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -177,6 +178,48 @@ fn the_children_of_a_killed_server_keep_the_file_from_no_one() {
             let mut next = start(&path);
             assert!(next.wait_for_or_end("Server started on ").is_some(), "{:?}", next.log);
             drop((next, clients));
+        }
+    });
+}
+
+/// The pid file, the log file, its old file and the control socket are four files, by whatever names and links they are
+/// given: two that would be one are a usage error that names both, and nothing is made.
+#[test]
+fn options_that_name_one_file_are_refused() {
+    guard(|| {
+        let background = Background::new("one-file");
+        for (control, other) in [
+            ("./pid", "--pid-file \"pid\""),
+            ("log", "--log-file \"log\""),
+            ("log.1", "the old file of --log-file \"log.1\""),
+        ] {
+            let output = background.start(&["--tcp", "echo=127.0.0.1:0", "--control", control]);
+            let both = format!("--control \"{control}\" and {other}");
+            let text = format!("lastorders: {both} are one file; choose another path for one of them\n");
+            assert_eq!((said(&output), output.status.code()), (text, Some(2)));
+            assert_eq!(fs::read_dir(background.file("")).unwrap().count(), 0);
+        }
+        let folder = Folder::new("links");
+        let [first, second, hard, soft, dangling, there] =
+            ["first", "second", "hard", "soft", "dangling", "there"].map(|name| folder.file(name));
+        fs::write(&first, "").unwrap();
+        fs::hard_link(&first, &hard).unwrap();
+        symlink("first", &soft).unwrap();
+        symlink("second", &dangling).unwrap();
+        symlink(folder.file(""), &there).unwrap();
+        symlink("loop", folder.file("loop")).unwrap();
+        for (log, pid, code) in [
+            (&first, &hard, 2),
+            (&soft, &first, 2),
+            (&dangling, &second, 2),
+            (&folder.file("there/second"), &second, 2),
+            (&first, &second, 0),
+            (&soft, &dangling, 0),
+            (&folder.file("loop"), &folder.file("loop"), 0),
+            (&folder.file("missing/log"), &folder.file("missing/log"), 0),
+        ] {
+            let output = command().args(["serve", "--check", "--log-file", log, "--pid-file", pid]).output().unwrap();
+            assert_eq!(output.status.code(), Some(code), "{log} {pid}: {}", said(&output));
         }
     });
 }

@@ -118,8 +118,7 @@ impl LogFile {
             // Another process has renamed the file, and released its lock, since this process opened the path.
             return self.reopen();
         }
-        let mut old = path.clone().into_os_string();
-        old.push(".1");
+        let old = old_name(&path);
         match fs::rename(&path, &old) {
             Ok(()) => {
                 drop(locked);
@@ -141,6 +140,13 @@ impl LogFile {
 
 fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// What a full log file is renamed to.
+pub(crate) fn old_name(path: &Path) -> PathBuf {
+    let mut old = path.as_os_str().to_owned();
+    old.push(".1");
+    old.into()
 }
 
 /// Opens a file to append to, and looks whether it ends within a line.

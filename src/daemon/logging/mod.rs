@@ -11,5 +11,5 @@ mod outage;
 mod sinks;
 mod syslog;
 
-pub(crate) use self::file::size;
+pub(crate) use self::file::{old_name, size};
 pub(crate) use self::sinks::{Logging, leave_console, reopen, start};

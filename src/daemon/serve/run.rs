@@ -4,6 +4,9 @@
 //! before it has threads; files and sockets are made before the process gives up the rights to make them.
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::{fs, io};
 
 use lexopt::Parser;
 use log::LevelFilter;
@@ -40,6 +43,7 @@ fn run(mut settings: Settings, mut services: Services) -> Result<(), Failure> {
     let inherited = activation::take(&services)?;
     let notifications = Notifications::from_environment(settings.notify_fd).map_err(Failure::Usage)?;
     check_console(&settings)?;
+    check_paths(&settings)?;
     if settings.daemon {
         settings.make_paths_absolute()?;
     }
@@ -85,6 +89,47 @@ fn check_console(settings: &Settings) -> Result<(), Failure> {
         _ => return Ok(()),
     };
     Err(Failure::Usage(text.into()))
+}
+
+/// Refuses two options that name one file, by whatever links and names.
+fn check_paths(settings: &Settings) -> Result<(), Failure> {
+    let log = settings.logging.file.as_deref();
+    let old = log.map(logging::old_name);
+    let paths = [
+        ("--log-file", log),
+        ("the old file of --log-file", old.as_deref()),
+        ("--pid-file", settings.pid_file.as_deref()),
+        ("--control", settings.control.as_deref()),
+    ];
+    let ids: Vec<_> = paths.iter().filter_map(|(name, path)| Some((name, (*path)?, file_id((*path)?)?))).collect();
+    for (index, (name, path, id)) in ids.iter().enumerate() {
+        if let Some((other, second, _)) = ids[..index].iter().find(|(_, _, other)| other == id) {
+            let text =
+                format!("{name} {path:?} and {other} {second:?} are one file; choose another path for one of them");
+            return Err(Failure::Usage(text));
+        }
+    }
+    Ok(())
+}
+
+/// The file that a path names: device and inode; or those of its directory, with its name, when the file is not there
+/// yet. `None` when the path cannot be followed, which is reported when the file is opened.
+fn file_id(path: &Path) -> Option<(u64, u64, Option<OsString>)> {
+    match fs::metadata(path) {
+        Ok(found) => return Some((found.dev(), found.ino(), None)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(_) => return None,
+    }
+    // The directory of a bare name has an empty path.
+    let directory = path.parent()?.join(".");
+    match fs::read_link(path) {
+        // The log file will be made where the link leads.
+        Ok(target) => file_id(&directory.join(target)),
+        Err(_) => {
+            let found = fs::metadata(directory).ok()?;
+            Some((found.dev(), found.ino(), path.file_name().map(Into::into)))
+        }
+    }
 }
 
 /// Adds the sockets and their services: first those that the supervisor has passed, then those of the options.
