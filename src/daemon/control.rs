@@ -47,9 +47,10 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
             Arg::Long("metrics") if form != "json" => form = "metrics",
             Arg::Long("json" | "metrics") => return Err("--json and --metrics are two forms; choose one".into()),
             Arg::Long("grace") => grace = Some(value(&mut parser, "--grace", time)?),
-            Arg::Value(word) if request.is_empty() && (word == "status" || word == "stop") => {
-                request = word.to_string_lossy().into_owned();
-            }
+            Arg::Value(word) if request.is_empty() => match text(word)? {
+                word if word == "status" || word == "stop" => request = word,
+                word => return Err(format!("unknown request {word:?}; choose status or stop").into()),
+            },
             other => return Err(unexpected(&other)),
         }
     }
@@ -58,7 +59,8 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
         ("status", form, None) => request += &format!(" {form}"),
         ("stop", "", Some(grace)) => request += &format!(" {}", Seconds(grace)),
         ("", ..) => return Err("no request; choose status or stop".into()),
-        (request, ..) => return Err(format!("{request} does not take that option").into()),
+        ("stop", form, _) => return Err(format!("--{form} is an option of status, not of stop").into()),
+        _ => return Err("--grace is an option of stop, not of status".into()),
     }
     Ok(Box::new(move || run(&socket, &request)))
 }

@@ -5,13 +5,14 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
-use crate::config::WhenFull;
+use crate::config::{MAX_TIMEOUT, WhenFull};
 use crate::datagram::{Group, Interface};
 use crate::sys::Seconds;
 
@@ -56,7 +57,10 @@ pub(crate) fn descriptor(text: &str) -> Result<i32, String> {
 
 pub(crate) fn group(text: &str) -> Result<SocketAddr, String> {
     let form = "expected GROUP:PORT, as in 239.1.1.1:5007 or [ff05::1:3]:5007";
-    let address = text.parse().map_err(|_| form)?;
+    let address: SocketAddr = text.parse().map_err(|_| form)?;
+    if address.port() == 0 {
+        return Err(format!("port 0 is no port to send to; {form}"));
+    }
     Group::new(address, None).map(|group| group.address()).map_err(|error| format!("{error}; {form}"))
 }
 
@@ -68,11 +72,12 @@ pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("expected a path".into()) } else { Ok(text.into()) }
 }
 
-pub(crate) fn number(text: &str) -> Result<usize, String> {
-    parsed(text, "expected a whole number")
+pub(crate) fn number(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
 }
 
-/// A time like `5`, `0.5`, `500ms`, `2m` or `1h`; without a unit it is in seconds.
+/// A time of a day at most, like `5`, `0.5`, `500ms`, `2m` or `1h`; without a unit it is in seconds.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let (digits, nanos) = match text {
         _ if text.ends_with("ms") => (&text[..text.len() - 2], 1_000_000),
@@ -84,7 +89,8 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     // In nanoseconds, a number that is read as seconds has 9 digits behind the point.
     let number = Seconds::parse(digits).map(|Seconds(number)| number.as_nanos());
     let time = number.and_then(|number| u64::try_from(number.checked_mul(nanos)? / 1_000_000_000).ok());
-    time.map(Duration::from_nanos).ok_or("expected a number of seconds, or a time as in 500ms, 5s, 2m or 1h".into())
+    let time = time.map(Duration::from_nanos).filter(|time| *time <= MAX_TIMEOUT);
+    time.ok_or("expected 0 to 86400 seconds, or a time as in 500ms, 5s, 2m or 1h".into())
 }
 
 /// A size like `65536`, `64k`, `1M` or `1G`; the letters are powers of 1,024. `None` when the text is no size.
@@ -99,9 +105,10 @@ pub(crate) fn size(text: &str) -> Option<u64> {
 }
 
 /// The size of something in memory.
-pub(crate) fn bytes(text: &str) -> Result<usize, String> {
-    let bytes = size(text).and_then(|size| usize::try_from(size).ok());
-    bytes.ok_or("expected a number of bytes, as in 4096 or 64k".into())
+pub(crate) fn bytes(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    let bytes = size(text).and_then(|size| usize::try_from(size).ok()).filter(|bytes| range.contains(bytes));
+    let form = || format!("expected a number of bytes from {} to {}, as in 4096 or 64k", range.start(), range.end());
+    bytes.ok_or_else(form)
 }
 
 /// What the environment says of an option without a value.
@@ -139,7 +146,20 @@ mod tests {
         ] {
             assert_eq!(time(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "s", "ms", "-1", "5 s", "5d", "1e3", "nan", "18446744073709551615", "18446744073709551615h"] {
+        for text in [
+            "",
+            "s",
+            "ms",
+            "-1",
+            "5 s",
+            "5d",
+            "1e3",
+            "nan",
+            "18446744073709551615",
+            "18446744073709551615h",
+            "86400.1",
+            "25h",
+        ] {
             assert!(time(text).unwrap_err().contains("seconds"), "{text}");
         }
     }
@@ -153,7 +173,18 @@ mod tests {
         }
         for text in ["", "K", "1MB", "1 M", "1KK", "-1M", "1.5M", "18446744073709551615G"] {
             assert_eq!(size(text), None, "{text:?}");
-            assert!(bytes(text).is_err());
+            assert!(bytes(text, 0..=usize::MAX).is_err());
+        }
+    }
+
+    #[test]
+    fn numbers_and_sizes_have_a_range_and_both_ends_are_in_it() {
+        let range = || 64..=1_024;
+        assert_eq!([64, 1_024].map(|edge: usize| number(&edge.to_string(), range())), [Ok(64), Ok(1_024)]);
+        assert_eq!(["64", "1k"].map(|text| bytes(text, range())), [Ok(64), Ok(1_024)]);
+        for text in ["63", "1025", "-64", "many", ""] {
+            assert_eq!(number(text, range()), Err("expected a whole number from 64 to 1024".into()));
+            assert!(bytes(text, range()).unwrap_err().contains("from 64 to 1024"));
         }
     }
 

@@ -37,8 +37,17 @@ impl Interface {
     fn name(&self) -> io::Result<String> {
         match self {
             Interface::Name(name) => Ok(name.clone()),
-            Interface::Address(wanted) => find(|name, address| (address == *wanted).then(|| name.to_string())),
+            Interface::Address(wanted) => {
+                let name = find(|name, address| (address == *wanted).then(|| name.to_string()))?;
+                name.ok_or_else(|| self.missing())
+            }
         }
+    }
+
+    /// # Errors
+    /// `AddrNotAvailable` when there is no such interface now.
+    fn index(&self) -> io::Result<u32> {
+        if_nametoindex(self.name()?.as_str()).map_err(|_| self.missing())
     }
 
     /// Its first IPv4 address, by which an IPv4 membership names its interface.
@@ -47,10 +56,21 @@ impl Interface {
             return Ok(*address);
         }
         let name = self.name()?;
-        find(|other, address| match address {
+        self.index()?;
+        let address = find(|other, address| match address {
             IpAddr::V4(address) if other == name => Some(address),
             _ => None,
-        })
+        })?;
+        address.ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, "the interface has no IPv4 address"))
+    }
+
+    /// The error that says which interfaces there are instead.
+    fn missing(&self) -> io::Error {
+        let mut names: Vec<String> = getifaddrs().into_iter().flatten().map(|entry| entry.interface_name).collect();
+        names.sort();
+        names.dedup();
+        let text = format!("no interface has the name or address {self}; there are {}", names.join(", "));
+        io::Error::new(io::ErrorKind::AddrNotAvailable, text)
     }
 }
 
@@ -157,7 +177,7 @@ impl Group {
     /// The index of the interface; 0 leaves the choice to the kernel.
     fn index(&self) -> io::Result<u32> {
         match (&self.interface, self.address) {
-            (Some(interface), _) => Ok(if_nametoindex(interface.name()?.as_str())?),
+            (Some(interface), _) => interface.index(),
             (None, SocketAddr::V6(address)) => Ok(address.scope_id()),
             (None, SocketAddr::V4(_)) => Ok(0),
         }
@@ -174,9 +194,8 @@ impl fmt::Display for Group {
 }
 
 /// What `choose` returns for the first name and address of an interface that it accepts.
-fn find<T>(choose: impl Fn(&str, IpAddr) -> Option<T>) -> io::Result<T> {
-    let found = getifaddrs()?.find_map(|entry| choose(&entry.interface_name, ip_address(&entry.address?)?.ip()));
-    found.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+fn find<T>(choose: impl Fn(&str, IpAddr) -> Option<T>) -> io::Result<Option<T>> {
+    Ok(getifaddrs()?.find_map(|entry| choose(&entry.interface_name, ip_address(&entry.address?)?.ip())))
 }
 
 #[cfg(test)]

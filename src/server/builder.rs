@@ -89,8 +89,8 @@ impl Builder {
     ///
     /// # Errors
     /// When `address` is text that is not an address. A host name is looked up, which may block.
-    pub fn listen(mut self, address: impl ToSocketAddrs) -> io::Result<Builder> {
-        for address in address.to_socket_addrs()? {
+    pub fn listen(mut self, address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Builder> {
+        for address in resolve(address)? {
             self.want(Source::Address(address));
         }
         Ok(self)
@@ -110,8 +110,8 @@ impl Builder {
     ///
     /// # Errors
     /// When `address` is text that is not an address. A host name is looked up, which may block.
-    pub fn bind(mut self, address: impl ToSocketAddrs) -> io::Result<Builder> {
-        for address in address.to_socket_addrs()? {
+    pub fn bind(mut self, address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Builder> {
+        for address in resolve(address)? {
             self.want(Source::Datagrams(address));
         }
         Ok(self)
@@ -281,4 +281,15 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("limits", &self.limits).finish_non_exhaustive()
     }
+}
+
+/// The addresses that a text or another form of an address means.
+///
+/// # Errors
+/// With the text, what is wrong with it, and what would be right.
+fn resolve<A: ToSocketAddrs + fmt::Debug>(address: A) -> io::Result<A::Iter> {
+    address.to_socket_addrs().map_err(|error| {
+        let form = "expected an address and a port, as in 127.0.0.1:9999 or [::1]:9999";
+        io::Error::new(error.kind(), format!("{address:?}: {error}; {form}"))
+    })
 }

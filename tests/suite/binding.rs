@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
+use lastorders::Builder;
 use nix::sys::signal::Signal;
 
 use crate::network::{add_address, own_network};
@@ -137,4 +138,18 @@ fn an_address_that_comes_late_is_bound_before() {
         daemon.signal(Signal::SIGTERM);
         daemon.wait_ok();
     });
+}
+
+/// An address that is none is an error of the library's that names the value and what would be right.
+#[test]
+fn an_address_that_is_none_is_named() {
+    for text in ["foo", "127.0.0.1", "[::1]", "127.0.0.1:99999"] {
+        let both = [Builder::new().listen(text).err(), Builder::new().bind(text).err()];
+        for error in both.map(|error| error.unwrap().to_string()) {
+            assert!(
+                error.starts_with(&format!("{text:?}: ")) && error.contains("127.0.0.1:9999 or [::1]:9999"),
+                "{error}"
+            );
+        }
+    }
 }

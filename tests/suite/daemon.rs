@@ -33,13 +33,23 @@ fn usage_errors_exit_with_2() {
         expect_error(&[], 2, &["no command", "serve"]);
         expect_error(&["sevre"], 2, &["sevre", "serve, client, control or send"]);
         expect_error(&["serve", "--wrokers", "3"], 2, &["--wrokers"]);
-        expect_error(&["serve", "--workers", "65"], 2, &["--workers 65", "1 to 64"]);
-        expect_error(&["serve", "--queue=0"], 2, &["--queue 0", "1 to 1024"]);
-        expect_error(&["serve", "--connections", "16385"], 2, &["--connections 16385", "1 to 16384"]);
-        expect_error(&["serve", "--grace", "86401"], 2, &["--grace 86401", "0 to 86400 seconds"]);
+        expect_error(&["serve", "--workers", "65"], 2, &["--workers \"65\"", "1 to 64"]);
+        expect_error(&["serve", "--queue=0"], 2, &["--queue \"0\"", "1 to 1024"]);
+        expect_error(&["serve", "--connections", "16385"], 2, &["--connections \"16385\"", "1 to 16384"]);
+        expect_error(&["serve", "--grace", "86401"], 2, &["--grace \"86401\"", "0 to 86400 seconds"]);
         expect_error(&["serve", "--tcp", "nope=127.0.0.1:1"], 2, &["nope", "echo"]);
         expect_error(&["serve", "--tcp", "echo=127.0.0.1:99999"], 2, &["127.0.0.1:99999", "echo=127.0.0.1:9999"]);
         expect_error(&["serve", "--fork", "--tcp", "kv=127.0.0.1:0"], 2, &["kv", "--fork"]);
+        expect_error(&["serve", "--workers", "many"], 2, &["--workers \"many\"", "1 to 64"]);
+        expect_error(&["serve", "--idle-timeout", "25h"], 2, &["--idle-timeout \"25h\"", "0 to 86400 seconds"]);
+        expect_error(&["serve", "--per-client", "16385"], 2, &["--per-client \"16385\"", "0 to 16384"]);
+        expect_error(&["serve", "--tcp", "time=127.0.0.1:1"], 2, &["time is a service of --udp"]);
+        expect_error(&["serve", "--udp", "echo=127.0.0.1:1"], 2, &["echo is a service of --tcp"]);
+        expect_error(&["serve", "--multicast", "239.1.1.1:0"], 2, &["239.1.1.1:0", "port 0"]);
+        expect_error(&["control", "frobnicate"], 2, &["\"frobnicate\"", "status or stop"]);
+        expect_error(&["control", "status", "--grace", "3"], 2, &["--grace", "option of stop, not of status"]);
+        expect_error(&["control", "stop", "--json"], 2, &["--json", "option of status, not of stop"]);
+        expect_error(&["send", "239.1.1.1:5007", "hi", "--interface", "nosuch"], 1, &["nosuch", "there are", "lo"]);
         expect_error(&["client"], 2, &["no address", "127.0.0.1:9999"]);
         let many = ["--tcp", "echo=127.0.0.1:0"].repeat(33);
         expect_error(&[&["serve"], &many[..]].concat(), 2, &["33", "32"]);
@@ -64,6 +74,7 @@ fn variables_are_read_or_refused() {
         }
         assert_eq!(check("LASTORDERS_GRACE", OsStr::new("")).status.code(), Some(0));
         for (name, value, parts) in [
+            ("LASTORDERS_WORKERS", OsStr::new("99"), ["lastorders: LASTORDERS_WORKERS \"99\"", "1 to 64"]),
             ("LASTORDERS_FORK", OsStr::new("maybe"), ["LASTORDERS_FORK \"maybe\"", "yes"]),
             ("LASTORDERS_WORKERS", OsStr::from_bytes(b"4\xff"), ["LASTORDERS_WORKERS", "UTF-8"]),
             ("LASTORDERS_CONTROL", OsStr::from_bytes(b"/tmp/\xff"), ["LASTORDERS_CONTROL", "UTF-8"]),
@@ -74,6 +85,54 @@ fn variables_are_read_or_refused() {
             assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
             assert!(parts.iter().all(|part| text.contains(part)), "{text}");
         }
+    });
+}
+
+/// An option that lacks what it is for is refused, and given by a variable it is a warning.
+#[test]
+fn an_option_without_effect_is_an_error_and_a_variable_a_warning() {
+    guard(|| {
+        let mut daemon = command();
+        for (option, value, lacking) in [
+            ("--interface", "lo", "--multicast"),
+            ("--kv-entries", "8", "a service kv"),
+            ("--kv-bytes", "64k", "a service kv"),
+            ("--max-children", "9", "--fork"),
+            ("--log-size", "64k", "--log-file"),
+        ] {
+            expect_error(&["serve", option, value], 2, &[option, "no effect", lacking]);
+            daemon.env(option.replace("--", "LASTORDERS_").replace('-', "_").to_uppercase(), value);
+        }
+        let mut daemon = Daemon::spawn(daemon.args(["serve", "--tcp", "echo=127.0.0.1:0"]));
+        for (variable, lacking) in [
+            ("LASTORDERS_INTERFACE", "--multicast"),
+            ("LASTORDERS_KV_ENTRIES", "a service kv"),
+            ("LASTORDERS_KV_BYTES", "a service kv"),
+            ("LASTORDERS_MAX_CHILDREN", "--fork"),
+            ("LASTORDERS_LOG_SIZE", "--log-file"),
+        ] {
+            let line = daemon.wait_for(variable);
+            assert!(line.contains("WARN") && line.contains(lacking), "{line}");
+        }
+        daemon.wait_for("Server started on ");
+        // With what they are for, nothing is said.
+        for args in [&["--tcp", "kv=127.0.0.1:0", "--kv-entries=8"][..], &["--fork", "--max-children=9"]] {
+            assert_eq!(run(&[&["serve", "--check"], args].concat()).status.code(), Some(0), "{args:?}");
+        }
+    });
+}
+
+/// A variable that no option has is a warning with the nearest name, and the server starts.
+#[test]
+fn an_unknown_variable_is_a_warning() {
+    guard(|| {
+        let mut program = command();
+        program.env("LASTORDERS_WROKERS", "2").env("LASTORDERS_ARGS", "for the init script");
+        let mut daemon = Daemon::spawn(program.args(["serve", "--tcp", "echo=127.0.0.1:0"]));
+        let line = daemon.wait_for("LASTORDERS_WROKERS");
+        assert!(line.contains("WARN") && line.ends_with("LASTORDERS_WORKERS"), "{line}");
+        daemon.wait_for("Server started on ");
+        assert!(!daemon.log.iter().any(|line| line.contains("LASTORDERS_ARGS")), "{:?}", daemon.log);
     });
 }
 
@@ -145,7 +204,7 @@ fn check_prints_the_budget() {
         for part in ["descriptors: ", "stacks: 1024 KiB", "buffers: 2192 KiB", "worst-case memory: "] {
             assert!(text.contains(part), "{text}");
         }
-        expect_error(&["serve", "--check", "--workers", "0"], 2, &["--workers 0"]);
+        expect_error(&["serve", "--check", "--workers", "0"], 2, &["--workers \"0\""]);
     });
 }
 

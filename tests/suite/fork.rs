@@ -266,9 +266,9 @@ fn the_control_socket_is_the_parents() {
 fn bad_combinations_are_usage_errors() {
     guard(|| {
         for (args, parts) in [
-            (&["--max-children", "0"][..], &["--max-children 0", "1 to 1024"][..]),
-            (&["--max-children", "1025"], &["--max-children 1025", "1 to 1024"]),
-            (&["--max-children", "many"], &["--max-children \"many\"", "whole number"]),
+            (&["--max-children", "0"][..], &["--max-children \"0\"", "1 to 1024"][..]),
+            (&["--max-children", "1025"], &["--max-children \"1025\"", "1 to 1024"]),
+            (&["--max-children", "many"], &["--max-children \"many\"", "1 to 1024"]),
             (&["--when-full", "shed"], &["--fork", "shedding", "choose wait or reject"]),
         ] {
             let tcp = ["serve", "--fork", "--tcp", "echo=127.0.0.1:0"];

@@ -296,7 +296,7 @@ fn the_daemon_checks_the_capacities() {
         };
         let (code, text) = run(&["--tcp", "kv=127.0.0.1:0", "--kv-entries", "0"]);
         assert_eq!(
-            (code, text.contains("--kv-entries 0 is out of range; choose 1 to 1048576")),
+            (code, text.contains("--kv-entries \"0\": expected a whole number from 1 to 1048576")),
             (Some(2), true),
             "{text}"
         );

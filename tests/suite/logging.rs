@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Daemon, command, guard, wait_until};
+use crate::support::{Client, Daemon, command, group, guard, wait_until};
 
 /// A folder for one test's files, gone with it.
 pub struct Folder(PathBuf);
@@ -347,7 +347,7 @@ fn lines_go_to_the_system_log() {
             return eprintln!("skipped: /dev/log is not ours to make");
         };
         system.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut daemon = Daemon::echo(&["--syslog", "--multicast", "239.1.1.3:0", "--interface", "lo"]);
+        let mut daemon = Daemon::echo(&["--syslog", "--multicast", &group("239.1.1.3"), "--interface", "lo"]);
         visits(daemon.address(), 1);
         let group = lastorders::Group::new(daemon.addresses[1], "lo".parse().ok()).unwrap();
         group.send(b"%n%s%99999d", 0).unwrap();

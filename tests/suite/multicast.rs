@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use lastorders::{Answer, Builder, Datagrams, Group};
 
-use crate::support::{Daemon, Running, command, guard};
+use crate::support::{self, Daemon, Running, command, guard};
 
 /// `lastorders send`, which must succeed in silence.
 #[track_caller]
@@ -19,7 +19,7 @@ fn send(args: &[&str]) {
 #[test]
 fn two_daemons_receive_from_one_sender_on_loopback() {
     guard(|| {
-        let mut first = Daemon::serve(&["--multicast", "239.1.1.1:0", "--interface", "lo"]);
+        let mut first = Daemon::serve(&["--multicast", &support::group("239.1.1.1"), "--interface", "lo"]);
         let group = first.address().to_string();
         let mut second = Daemon::serve(&["--multicast", &group, "--interface", "127.0.0.1"]);
         for (interface, text) in [("lo", "Hello, multicast group!"), ("127.0.0.1", "it's \"me\" again")] {
@@ -35,8 +35,8 @@ fn two_daemons_receive_from_one_sender_on_loopback() {
 #[test]
 fn without_an_interface_the_route_decides() {
     guard(|| {
-        for group in ["239.1.1.1:0", "[ff05::5007]:0"] {
-            let mut daemons = vec![Daemon::serve(&["--multicast", group])];
+        for group in ["239.1.1.1", "[ff05::5007]"] {
+            let mut daemons = vec![Daemon::serve(&["--multicast", &support::group(group)])];
             let group = daemons[0].address().to_string();
             daemons.push(Daemon::serve(&["--multicast", &group]));
             let sent = command().args(["send", &group, "Hello, multicast group!"]).output().expect("start the sender");
@@ -56,7 +56,7 @@ fn without_an_interface_the_route_decides() {
 #[test]
 fn no_message_can_forge_a_log_line() {
     guard(|| {
-        let mut daemon = Daemon::serve(&["--multicast", "239.1.1.2:0", "--interface", "lo"]);
+        let mut daemon = Daemon::serve(&["--multicast", &support::group("239.1.1.2"), "--interface", "lo"]);
         let group = Group::new(daemon.address(), "lo".parse().ok()).unwrap();
         group.send(b"x\nINFO  PID:1. Server started on 1.2.3.4:5 (echo)\r\x1b[2J\xff\xe2\x80\xa8\\", 0).unwrap();
         let line = daemon.wait_for("Received: x");
@@ -283,7 +283,11 @@ fn a_sender_says_what_is_wrong() {
             (&["10.0.0.1:5007", "x"][..], 2, &["10.0.0.1:5007", "not a multicast address"][..]),
             (&["239.1.1.1:5007"], 2, &["a group and a message"]),
             (&["239.1.1.1:5007", "x", "--ttl", "256"], 2, &["--ttl \"256\"", "0 to 255"]),
-            (&["239.1.1.1:5007", "x", "--interface", "no-such-if"], 1, &["239.1.1.1:5007", "No such device"]),
+            (
+                &["239.1.1.1:5007", "x", "--interface", "no-such-if"],
+                1,
+                &["239.1.1.1:5007", "no interface has the name or address no-such-if", "lo"],
+            ),
             (&["239.1.1.1:5007", &"x".repeat(65_508), "--interface", "lo"], 1, &["Message too long"]),
         ] {
             let output = command().arg("send").args(args).output().expect("start the sender");

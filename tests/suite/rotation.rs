@@ -7,7 +7,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::faults::tracer::{Tracer, can_attach};
 use crate::logging::{Folder, read, stop, texts, visits};
-use crate::support::{Daemon, guard, wait_until};
+use crate::support::{Daemon, group, guard, wait_until};
 
 /// Two servers that share a small log file.
 struct Sharing {
@@ -50,7 +50,7 @@ impl Sharing {
 /// Two servers come to the end of their log file together, over and over, and lose no line.
 #[test]
 fn two_servers_that_rotate_one_file_lose_no_line() {
-    guard(|| Sharing::new("shared", "239.1.1.5:0").expect_every_line(400));
+    guard(|| Sharing::new("shared", &group("239.1.1.5")).expect_every_line(400));
 }
 
 /// One of them gets the lock when the other one has rotated the file already, and renames nothing then.
@@ -60,7 +60,7 @@ fn a_server_that_comes_too_late_to_rotate_loses_no_line() {
         if !can_attach() {
             return;
         }
-        let sharing = Sharing::new("late", "239.1.1.6:0");
+        let sharing = Sharing::new("late", &group("239.1.1.6"));
         let mut tracer = Tracer::inject(sharing.servers[1].pid(), "flock", "delay_enter=100000", None);
         sharing.expect_every_line(100);
         assert!(tracer.hits() > 0);

@@ -234,6 +234,10 @@ fn the_table_is_in_the_budget() {
         assert!((512..=513).contains(&more), "{more}");
         let output = check(&["--per-client", "16385"]).unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(2) && text.contains("--per-client 16385 is out of range"), "{text}");
+        assert!(
+            output.status.code() == Some(2)
+                && text.contains("--per-client \"16385\": expected a whole number from 0 to 16384"),
+            "{text}"
+        );
     });
 }

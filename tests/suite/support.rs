@@ -1,7 +1,7 @@
 //! What every test stands on: a hang guard, clients that give up, servers in this process, and the daemon.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
@@ -43,6 +43,12 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < HANG / 2, "never happened: {what}");
         thread::park_timeout(Duration::from_millis(1));
     }
+}
+
+/// A multicast group with a UDP port that nothing is bound to.
+pub fn group(address: &str) -> String {
+    let free = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.local_addr()).expect("bind");
+    format!("{address}:{}", free.port())
 }
 
 /// A client that fails its test rather than wait for ever.

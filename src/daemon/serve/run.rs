@@ -44,6 +44,10 @@ fn run(mut settings: Settings, mut services: Services) -> Result<(), Failure> {
     let notifications = Notifications::from_environment(settings.notify_fd).map_err(Failure::Usage)?;
     check_console(&settings)?;
     check_paths(&settings)?;
+    let passed = |name: &str| inherited.iter().any(|(passed, _)| *passed == name);
+    let mut warnings = options::check_effects(&settings, &services, passed).map_err(Failure::Usage)?;
+    let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    warnings.extend(options::unknown_variables(names));
     if settings.daemon {
         settings.make_paths_absolute()?;
     }
@@ -57,6 +61,7 @@ fn run(mut settings: Settings, mut services: Services) -> Result<(), Failure> {
     }
     let mut builder = notifications.attach(builder)?;
     start_logging(&settings)?;
+    warnings.iter().for_each(|text| warn!("{text}"));
     if settings.daemon {
         builder = detached(builder)?;
     }

@@ -77,7 +77,14 @@ impl Services {
     pub(crate) fn socket(&self, protocol: Protocol, text: &str) -> Result<Socket, String> {
         let form = || format!("expected SERVICE=ADDRESS, as in {}", self.example(protocol));
         let (name, address) = text.split_once('=').ok_or_else(form)?;
-        let unknown = || format!("unknown service {name:?}; choose {}", self.names(protocol));
+        let (other, option) = match protocol {
+            Protocol::Tcp => (Protocol::Udp, "--udp"),
+            Protocol::Udp => (Protocol::Tcp, "--tcp"),
+        };
+        let unknown = || match self.find(other, name) {
+            Some(name) => format!("{name} is a service of {option}; choose {}", self.names(protocol)),
+            None => format!("unknown service {name:?}; choose {}", self.names(protocol)),
+        };
         let name = self.find(protocol, name).ok_or_else(unknown)?;
         let known = socket_address(address);
         let address = known.ok_or_else(|| format!("{address:?} is not an address with a port; {}", form()))?;

@@ -19,6 +19,8 @@ pub struct Settings {
     pub kv_entries: usize,
     /// Bytes that the keys and values of a kv store may have together.
     pub kv_bytes: usize,
+    /// What gave the options that were given: `--workers`, or `LASTORDERS_WORKERS`.
+    pub(crate) sources: Vec<String>,
     /// In the order of the command line, which is the order of the log lines.
     pub(crate) sockets: Vec<Socket>,
     /// The interface on which to join the multicast groups. Without one the kernel chooses by its routes.
@@ -43,6 +45,7 @@ impl Default for Settings {
         Settings {
             kv_entries: 1_024,
             kv_bytes: 65_536,
+            sources: vec![],
             sockets: vec![],
             interface: None,
             bind_retry: Duration::ZERO,

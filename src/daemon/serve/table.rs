@@ -6,6 +6,7 @@
 use super::privileges::account;
 use super::services::Services;
 use super::settings::{Protocol, Settings, Socket};
+use crate::config::{BUFFER, CHILDREN, CONNECTIONS, KV_BYTES, KV_ENTRIES, QUEUE, WORKERS};
 use crate::daemon::logging;
 use crate::daemon::values::{self, bytes, descriptor, group, interface, number, parsed, path, time, when_full};
 
@@ -38,13 +39,13 @@ pub(crate) const OPTIONS: &[Opt] = &[
         |it, text, _| put(&mut it.bind_retry, time(text))),
     opt("freebind", "", "bind to addresses that the machine gets later (IP_FREEBIND)",
         |it, text, _| flag(&mut it.freebind, text)),
-    opt("workers", "N", "worker threads, 1 to 64 [4]", |it, text, _| put(&mut it.limits.workers, number(text))),
+    opt("workers", "N", "worker threads, 1 to 64 [4]", |it, text, _| put(&mut it.limits.workers, number(text, WORKERS))),
     opt("connections", "N", "open connections, 1 to 16384 [128]",
-        |it, text, _| put(&mut it.limits.connections, number(text))),
+        |it, text, _| put(&mut it.limits.connections, number(text, CONNECTIONS))),
     opt("queue", "N", "accepted connections that may wait for a worker, 1 to 1024 [64]",
-        |it, text, _| put(&mut it.limits.queue, number(text))),
+        |it, text, _| put(&mut it.limits.queue, number(text, QUEUE))),
     opt("buffer", "BYTES", "each connection's input and output buffer, 64 to 1048576 [4096]",
-        |it, text, _| put(&mut it.limits.buffer, bytes(text))),
+        |it, text, _| put(&mut it.limits.buffer, bytes(text, BUFFER))),
     opt("grace", "SECONDS", "time clients have to leave after the shutdown notice, 0 to 86400 [5]",
         |it, text, _| put(&mut it.limits.grace, time(text))),
     opt("idle-timeout", "SECONDS", "silence allowed between requests, up to 86400, 0 for no limit [30]",
@@ -55,18 +56,19 @@ pub(crate) const OPTIONS: &[Opt] = &[
         |it, text, _| put(&mut it.limits.write_timeout, time(text))),
     opt("when-full", "POLICY", "a new client when all connections are taken: wait, shed or reject [wait]",
         |it, text, _| put(&mut it.limits.when_full, when_full(text))),
-    opt("per-client", "N", "open connections of one address (IPv6: /64), 0 for no limit [0]",
-        |it, text, _| put(&mut it.limits.per_client, number(text).map(|count| (count > 0).then_some(count)))),
+    opt("per-client", "N", "open connections of one address (IPv6: /64), 1 to 16384, 0 for no limit [0]",
+        |it, text, _| put(&mut it.limits.per_client,
+            number(text, 0..=*CONNECTIONS.end()).map(|count| (count > 0).then_some(count)))),
     opt("kv-entries", "N", "entries that the kv store holds, 1 to 1048576 [1024]",
-        |it, text, _| put(&mut it.kv_entries, number(text))),
+        |it, text, _| put(&mut it.kv_entries, number(text, KV_ENTRIES))),
     opt("kv-bytes", "BYTES", "keys and values that the kv store holds, 64 to 67108864 [65536]",
-        |it, text, _| put(&mut it.kv_bytes, bytes(text))),
+        |it, text, _| put(&mut it.kv_bytes, bytes(text, KV_BYTES))),
     opt("control", "PATH", "answer `lastorders control` on a Unix socket",
         |it, text, _| put(&mut it.control, path(text).map(Some))),
     opt("fork", "", "serve each connection in a process of its own, in place of workers",
         |it, text, _| flag(&mut it.fork, text)),
     opt("max-children", "N", "processes that --fork may have at once, 1 to 1024 [50]",
-        |it, text, _| put(&mut it.max_children, number(text))),
+        |it, text, _| put(&mut it.max_children, number(text, CHILDREN))),
     opt("log-level", "LEVEL", "off, error, warn, info, debug or trace [info]",
         |it, text, _| put(&mut it.logging.level, parsed(text, "choose off, error, warn, info, debug or trace"))),
     opt("log-file", "PATH", "log to this file too; SIGUSR2 opens it again",
