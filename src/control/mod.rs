@@ -1,8 +1,7 @@
 //! What operators ask while the server runs, answered by the accept loop.
 //!
-//! [`socket`] has the control socket, its requests and the texts of `status`; [`credentials`] says who may ask.
+//! [`socket`] has the control socket, its requests and the texts of `status`.
 
-mod credentials;
 mod socket;
 
 #[cfg(feature = "daemon")]

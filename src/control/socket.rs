@@ -16,18 +16,18 @@ use std::time::Duration;
 
 use heapless::{String as Text, Vec as Fixed};
 use nix::errno::Errno;
+use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, send, socket,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, recv, send, socket,
 };
 use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::geteuid;
 
-use super::credentials::PeerCredentials;
 use crate::access::{Backoff, Failure, classify};
 use crate::config::{ACCEPTS, CONTROL_CLIENTS, CONTROL_REPLY, CONTROL_REQUEST, CONTROL_TIMEOUT, MAX_TIMEOUT};
 use crate::log::{self, warn};
 use crate::stats::{Kind, Stats};
-use crate::sys::Seconds;
-use crate::sys::Tick;
+use crate::sys::{RateLimit, Seconds, Tick};
 
 /// What a client of the control socket asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,25 +47,10 @@ pub(crate) enum Form {
 /// An answer: as long as all counters with their explanations.
 pub(crate) type Answer = Text<CONTROL_REPLY>;
 
-/// Why a request is not answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    TooLong,
-    /// There is no such request; its beginning, escaped.
-    Unknown(Text<48>),
-}
+/// Why a request is not answered: a line for the client.
+pub(crate) type Refusal = Text<192>;
 
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Refusal::TooLong => writeln!(f, "ERROR: request longer than {CONTROL_REQUEST} bytes"),
-            Refusal::Unknown(line) => writeln!(
-                f,
-                "ERROR: unknown request \"{line}\"; send status, status json, status metrics or stop [SECONDS]"
-            ),
-        }
-    }
-}
+const FORBIDDEN: &[u8] = b"ERROR: only root and the user of the server may ask\n";
 
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -78,7 +63,7 @@ pub(crate) struct Control {
     backoff: Backoff,
     /// No client is accepted before then.
     resumes: Option<Tick>,
-    credentials: PeerCredentials,
+    refusal_lines: RateLimit,
 }
 
 #[derive(Debug)]
@@ -113,7 +98,7 @@ impl Control {
             backoff: Backoff::default(),
             resumes: None,
             file: None,
-            credentials: PeerCredentials::default(),
+            refusal_lines: RateLimit::new(1, Duration::from_secs(1)),
         };
         control.file = file_id(path).ok();
         listen(&control.listener, Backlog::new(CONTROL_CLIENTS as i32)?)?;
@@ -166,10 +151,29 @@ impl Control {
                 }
             };
             self.backoff.reset();
-            let Some(stream) = self.credentials.authorize(stream) else { continue };
+            let Some(stream) = self.authorize(stream) else { continue };
             // There is a place: `is_full` was false above.
             let _ = self.clients.push(Client { stream, request: Fixed::new(), until: now.after(CONTROL_TIMEOUT) });
         }
+    }
+
+    /// Returns a client that may ask, root or the server's own user, and refuses any other.
+    fn authorize(&self, stream: UnixStream) -> Option<UnixStream> {
+        // The credentials are those at connect(2) (unix(7)). The server's own user is read anew, for it may have
+        // changed since the start.
+        let (user, process) = match getsockopt(&stream, PeerCredentials) {
+            Ok(peer) if peer.uid() == 0 || peer.uid() == geteuid().as_raw() => return Some(stream),
+            Ok(peer) => (peer.uid(), peer.pid()),
+            // Every kernel with Unix sockets knows the user. Should it fail all the same, the client is refused.
+            Err(_) => (u32::MAX, 0),
+        };
+        let _ = send(stream.as_raw_fd(), FORBIDDEN, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+        // A request that is left unread would turn the close into a reset.
+        let _ = recv(stream.as_raw_fd(), &mut [0; CONTROL_REQUEST], MsgFlags::MSG_DONTWAIT);
+        if let Some(count) = self.refusal_lines.event() {
+            warn!("Control client of user {} (process {}) refused ({} before it not logged)", user, process, count);
+        }
+        None
     }
 }
 
@@ -209,7 +213,7 @@ impl Client {
         let line = self.request.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let whole = ended || line.len() < self.request.len();
         if !whole && self.request.is_full() {
-            return Some(Err(Refusal::TooLong));
+            return Some(Err(text(format_args!("ERROR: request longer than {CONTROL_REQUEST} bytes\n"))));
         }
         whole.then(|| parse(&String::from_utf8_lossy(line)))
     }
@@ -280,8 +284,11 @@ fn parse(line: &str) -> Result<Ask, Refusal> {
         (Some("stop"), Some(seconds)) => grace(seconds).map(|grace| Ask::Stop(Some(grace))),
         _ => None,
     };
-    ask.filter(|_| words.next().is_none())
-        .ok_or_else(|| Refusal::Unknown(line.escape_debug().filter(char::is_ascii).take(48).collect()))
+    ask.filter(|_| words.next().is_none()).ok_or_else(|| {
+        let line: Text<48> = line.escape_debug().filter(char::is_ascii).take(48).collect();
+        let known = "status, status json, status metrics or stop [SECONDS]";
+        text(format_args!("ERROR: unknown request \"{line}\"; send {known}\n"))
+    })
 }
 
 fn grace(text: &str) -> Option<Duration> {
@@ -340,7 +347,6 @@ mod tests {
             ["", "statu", "status xml", "stop now", "stop -1", "stop nan", "stop 1e9", "stop 1 2", "stop\u{1b}[2J"]
         {
             let answer = parse(bad).unwrap_err();
-            let answer = answer.to_string();
             assert!(answer.starts_with("ERROR: unknown request \"") && !answer.contains('\u{1b}'), "{answer}");
         }
         assert!(parse(&"é\u{7}".repeat(500)).is_err());
@@ -361,7 +367,10 @@ mod tests {
             Some(Ok(Ask::Status(Form::Lines))),
             "one piece too many"
         );
-        assert_eq!(receive_pieces([&more[..], &more].into_iter()), Some(Err(Refusal::TooLong)));
+        assert_eq!(
+            receive_pieces([&more[..], &more].into_iter()),
+            Some(Err("ERROR: request longer than 128 bytes\n".try_into().unwrap()))
+        );
     }
 
     #[test]
