@@ -30,10 +30,12 @@ use crate::stats::{Kind, Stats};
 use crate::sys::{RateLimit, Seconds, Tick};
 
 /// What a client of the control socket asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     Status(Form),
     Stop(Option<Duration>),
+    /// No request that there is: a line for the client says so.
+    Refused(Text<160>),
 }
 
 /// How the counters are to be written.
@@ -46,9 +48,6 @@ pub(crate) enum Form {
 
 /// An answer: as long as all counters with their explanations.
 pub(crate) type Answer = Text<CONTROL_REPLY>;
-
-/// Why a request is not answered: a line for the client.
-pub(crate) type Refusal = Text<192>;
 
 const FORBIDDEN: &[u8] = b"ERROR: only root and the user of the server may ask\n";
 
@@ -122,7 +121,7 @@ impl Control {
     }
 
     /// Accepts, receives and answers, without a wait for any client.
-    pub(crate) fn serve(&mut self, now: Tick, mut answer: impl FnMut(Result<Ask, Refusal>) -> Answer) {
+    pub(crate) fn serve(&mut self, now: Tick, mut answer: impl FnMut(Ask) -> Answer) {
         if self.resumes.is_none_or(|tick| tick.reached(now)) {
             self.accept(now);
         }
@@ -200,7 +199,7 @@ impl Drop for Control {
 
 impl Client {
     /// The request, once it is whole or cannot become so.
-    fn receive(&mut self) -> Option<Result<Ask, Refusal>> {
+    fn receive(&mut self) -> Option<Ask> {
         // No more than there is room for: what follows the line must not make it too long.
         let mut bytes = [0; CONTROL_REQUEST + 1];
         let room = bytes.len() - self.request.len();
@@ -213,7 +212,7 @@ impl Client {
         let line = self.request.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let whole = ended || line.len() < self.request.len();
         if !whole && self.request.is_full() {
-            return Some(Err(text(format_args!("ERROR: request longer than {CONTROL_REQUEST} bytes\n"))));
+            return Some(Ask::Refused(text(format_args!("ERROR: request longer than {CONTROL_REQUEST} bytes\n"))));
         }
         whole.then(|| parse(&String::from_utf8_lossy(line)))
     }
@@ -227,7 +226,7 @@ impl Client {
 
 /// What the server makes of a request that arrives in these pieces; `None` when it is not whole.
 #[cfg(all(any(test, fuzzing), not(loom)))]
-pub(crate) fn receive_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<Result<Ask, Refusal>> {
+pub(crate) fn receive_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<Ask> {
     use std::io::Write as _;
     let (stream, mut peer) = UnixStream::pair().ok()?;
     let mut client = Client { stream, request: Fixed::new(), until: crate::sys::Clock::default().now() };
@@ -274,7 +273,7 @@ fn clear_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-fn parse(line: &str) -> Result<Ask, Refusal> {
+fn parse(line: &str) -> Ask {
     let mut words = line.split_whitespace();
     let ask = match (words.next(), words.next()) {
         (Some("status"), None) => Some(Ask::Status(Form::Lines)),
@@ -284,10 +283,10 @@ fn parse(line: &str) -> Result<Ask, Refusal> {
         (Some("stop"), Some(seconds)) => grace(seconds).map(|grace| Ask::Stop(Some(grace))),
         _ => None,
     };
-    ask.filter(|_| words.next().is_none()).ok_or_else(|| {
+    ask.filter(|_| words.next().is_none()).unwrap_or_else(|| {
         let line: Text<48> = line.escape_debug().filter(char::is_ascii).take(48).collect();
         let known = "status, status json, status metrics or stop [SECONDS]";
-        text(format_args!("ERROR: unknown request \"{line}\"; send {known}\n"))
+        Ask::Refused(text(format_args!("ERROR: unknown request \"{line}\"; send {known}\n")))
     })
 }
 
@@ -340,16 +339,16 @@ mod tests {
 
     #[test]
     fn requests_are_words() {
-        assert_eq!(parse("status"), Ok(Ask::Status(Form::Lines)));
-        assert_eq!(parse(" status  json\r"), Ok(Ask::Status(Form::Json)));
-        assert_eq!(parse("stop 2.5"), Ok(Ask::Stop(Some(Duration::from_millis(2_500)))));
+        assert_eq!(parse("status"), Ask::Status(Form::Lines));
+        assert_eq!(parse(" status  json\r"), Ask::Status(Form::Json));
+        assert_eq!(parse("stop 2.5"), Ask::Stop(Some(Duration::from_millis(2_500))));
         for bad in
             ["", "statu", "status xml", "stop now", "stop -1", "stop nan", "stop 1e9", "stop 1 2", "stop\u{1b}[2J"]
         {
-            let answer = parse(bad).unwrap_err();
+            let Ask::Refused(answer) = parse(bad) else { panic!("{bad}") };
             assert!(answer.starts_with("ERROR: unknown request \"") && !answer.contains('\u{1b}'), "{answer}");
         }
-        assert!(parse(&"é\u{7}".repeat(500)).is_err());
+        assert!(matches!(parse(&"é\u{7}".repeat(500)), Ask::Refused(_)));
     }
 
     #[test]
@@ -358,18 +357,18 @@ mod tests {
         let more = [b'x'; 2 * CONTROL_REQUEST];
         for pieces in [vec![&line[..], &more], vec![&line[..3], &line[3..], &more], vec![&line[..100], &more[..0]]] {
             let whole = receive_pieces([pieces.concat().as_slice()].into_iter());
-            assert_eq!(whole, Some(Ok(Ask::Status(Form::Lines))));
+            assert_eq!(whole, Some(Ask::Status(Form::Lines)));
             assert_eq!(receive_pieces(pieces.into_iter()), whole);
         }
         let joined = [&line[3..], &more].concat();
         assert_eq!(
             receive_pieces([&line[..3], &joined].into_iter()),
-            Some(Ok(Ask::Status(Form::Lines))),
+            Some(Ask::Status(Form::Lines)),
             "one piece too many"
         );
         assert_eq!(
             receive_pieces([&more[..], &more].into_iter()),
-            Some(Err("ERROR: request longer than 128 bytes\n".try_into().unwrap()))
+            Some(Ask::Refused("ERROR: request longer than 128 bytes\n".try_into().unwrap()))
         );
     }
 

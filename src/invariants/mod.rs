@@ -97,10 +97,9 @@ pub fn control(case: &Case<'_>) {
     assert_eq!(whole, pieces);
     let line = case.bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     match whole {
-        Ok(Ask::Status(_)) => assert!(line.starts_with(b"status") || !line[0].is_ascii_alphabetic()),
-        Ok(Ask::Stop(grace)) => assert!(grace.is_none_or(|grace| grace <= MAX_TIMEOUT)),
-        Err(refusal) => {
-            let text = refusal.to_string();
+        Ask::Status(_) => assert!(line.starts_with(b"status") || !line[0].is_ascii_alphabetic()),
+        Ask::Stop(grace) => assert!(grace.is_none_or(|grace| grace <= MAX_TIMEOUT)),
+        Ask::Refused(text) => {
             let plain = text.trim_end_matches('\n').bytes().all(|byte| (b' '..=b'~').contains(&byte));
             assert!(text.starts_with("ERROR: ") && text.ends_with('\n') && plain && text.len() < 256, "{text:?}");
         }

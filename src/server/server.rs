@@ -248,9 +248,9 @@ impl Server {
     fn serve_control(&mut self, now: Tick) {
         let Some(mut control) = self.control.take() else { return };
         control.serve(now, |request| match request {
-            Ok(Ask::Status(form)) => crate::control::status(&self.stats(), form),
-            Ok(Ask::Stop(grace)) => self.stop_by_control(grace, now),
-            Err(refusal) => crate::control::text(format_args!("{refusal}")),
+            Ask::Status(form) => crate::control::status(&self.stats(), form),
+            Ask::Stop(grace) => self.stop_by_control(grace, now),
+            Ask::Refused(line) => crate::control::text(format_args!("{line}")),
         });
         self.control = Some(control);
     }

@@ -231,7 +231,7 @@ fn the_table_is_in_the_budget() {
             line.expect("a line").parse::<u64>().unwrap()
         };
         let more = tables(&["--per-client", "4"]) - tables(&["--per-client", "0"]);
-        assert!((512..=513).contains(&more), "{more}");
+        assert!((2_048..=2_049).contains(&more), "{more}");
         let output = check(&["--per-client", "16385"]).unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(
