@@ -101,6 +101,8 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// Another server of the process handles signals already.
+    SignalsTaken,
     /// A variable that another program has set for this one is not what it should be.
     Environment {
         /// Its name.
@@ -195,6 +197,10 @@ impl fmt::Display for Error {
             Error::Signal { number, reason } => {
                 write!(f, "no action possible on {}: {reason}", SignalName(*number))
             }
+            Error::SignalsTaken => write!(
+                f,
+                "another server of this process handles signals; build this one without, and stop it by its handle"
+            ),
             Error::Environment { name, value, expected } => write!(f, "{name} {value:?}: expected {expected}"),
             Error::Inherited { number, name, source } => {
                 write!(f, "cannot serve the inherited descriptor {number} ({name:?}): {source}")

@@ -28,7 +28,7 @@ pub(crate) struct Children {
     alive: Vec<Child>,
     /// What each child serves with, in a copy of its own.
     driver: Driver,
-    signals: Signals,
+    signals: Arc<Signals>,
     /// Grows while fork(2) fails.
     backoff: Backoff,
     /// When to kill the children that the end of the grace time has not ended.
@@ -45,7 +45,7 @@ struct Child {
 
 impl Children {
     /// Room for `limit` children, which offer `services`, and whose ends `signals` report.
-    pub(crate) fn new(services: Services, limit: usize, signals: Signals) -> Children {
+    pub(crate) fn new(services: Services, limit: usize, signals: Arc<Signals>) -> Children {
         let driver = Driver::new(Arc::new(services), 0);
         Children { alive: Vec::with_capacity(limit), driver, signals, backoff: Backoff::default(), kill_at: None }
     }

@@ -1,6 +1,7 @@
 //! From what is wanted to a server that is bound: the limits are checked, everything is allocated, and the sockets are
 //! made in the order in which they were asked for.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,10 +90,11 @@ impl Builder {
         if self.wanted.is_empty() {
             return Err(Error::NoListener);
         }
+        Signals::drop_stale();
         self.budget()?;
-        let signals = self.route_signals()?;
+        let signals = self.route_signals()?.map(Arc::new);
         let mut hooks = self.hooks;
-        let mut retry = Retry::new(self.bind_retry, signals.as_ref(), &mut hooks.actions);
+        let mut retry = Retry::new(self.bind_retry, signals.as_deref(), &mut hooks.actions);
         let mut tuning = Tuning::new(&self.limits);
         tuning.freebind = self.freebind;
         let mut bound = Bound::new(tuning);
@@ -148,6 +150,9 @@ impl Builder {
         if signals.is_empty() {
             return Ok(None);
         }
-        Signals::route(&signals).map(Some).map_err(Error::setup("install signal handlers"))
+        Signals::route(&signals).map(Some).map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => Error::SignalsTaken,
+            _ => Error::setup("install signal handlers")(error),
+        })
     }
 }

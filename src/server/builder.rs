@@ -192,8 +192,11 @@ impl Builder {
     }
 
     /// Handles SIGHUP, SIGINT, SIGTERM and SIGQUIT as requests to stop, and SIGUSR1 as one to log the
-    /// counters. Without this and [`on_signal`](Builder::on_signal) the library touches no signal. The handlers
-    /// are installed by [`build`](Builder::build) and are the whole process's.
+    /// counters. Without this and [`on_signal`](Builder::on_signal) the library touches no signal.
+    ///
+    /// The handlers are installed by [`build`](Builder::build), and are the whole process's. So one server of a process
+    /// has them at a time: another `build` fails with [`Error::SignalsTaken`] until that server is dropped. A signal that
+    /// comes from then on stops nothing: the handlers stay, and the next server drops what came before its `build`.
     pub fn handle_signals(mut self) -> Builder {
         self.signals = true;
         self

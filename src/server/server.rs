@@ -43,7 +43,7 @@ pub struct Server {
     pub(super) memberships: Memberships,
     /// The sockets in the order in which they were asked for, and what is served there.
     pub(super) names: Vec<(SocketAddr, String)>,
-    pub(super) signals: Option<Signals>,
+    pub(super) signals: Option<Arc<Signals>>,
     pub(super) control: Option<Control>,
     pub(super) hooks: Hooks,
     pub(super) requests: Arc<Requests>,

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -39,15 +39,31 @@ extern "C" fn report(signal: i32) {
     Errno::set_raw(errno);
 }
 
-/// The reading end of the process's self-pipe.
-#[derive(Clone, Debug)]
+/// There is a [`Signals`]. Acquire and Release order what its owners read from the pipe.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The reading end of the process's self-pipe, which has one owner at a time.
+#[derive(Debug)]
 pub(crate) struct Signals {
     reader: &'static OwnedFd,
     pub(super) routed: SigSet,
 }
 
 impl Signals {
-    /// Routes `signals` into the pipe. There is one pipe for the process, however often this is called.
+    /// Drops what handlers have reported since the last owner, if there is none now.
+    pub(crate) fn drop_stale() {
+        let Some((reader, _)) = PIPE.get() else { return };
+        if !TAKEN.swap(true, Ordering::Acquire) {
+            while read(reader, &mut [0; 4096]).is_ok_and(|count| count > 0) {}
+            MISSED.store(0, Ordering::Relaxed);
+            TAKEN.store(false, Ordering::Release);
+        }
+    }
+
+    /// Routes `signals` into the pipe. The handlers stay when this owner of the pipe is gone.
+    ///
+    /// # Errors
+    /// `ResourceBusy` while there is another owner.
     pub(crate) fn route(signals: &[Signal]) -> io::Result<Signals> {
         let reader = match PIPE.get() {
             Some((reader, _)) => reader,
@@ -58,6 +74,11 @@ impl Signals {
                 reader
             }
         };
+        if TAKEN.swap(true, Ordering::Acquire) {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        // From here on, an error gives the pipe back.
+        let own = Signals { reader, routed: signals.iter().copied().collect() };
         // A child that is stopped or continued is not news.
         let flags = SaFlags::SA_RESTART | SaFlags::SA_NOCLDSTOP;
         let action = SigAction::new(SigHandler::Handler(report), flags, SigSet::all());
@@ -70,19 +91,26 @@ impl Signals {
                 unsafe { sigaction(*signal, &before) }?;
             }
         }
-        let routed: SigSet = signals.iter().copied().collect();
         // A program keeps the mask of the one that started it (execve(2)).
-        routed.thread_unblock()?;
-        Ok(Signals { reader, routed })
+        own.routed.thread_unblock()?;
+        Ok(own)
     }
 
     /// Reads the signals that have arrived, oldest first, and then those that a full pipe did not take. Never blocks.
+    /// Leaves out those that only an owner before has routed.
     pub(crate) fn read<'a>(&self, into: &'a mut [u8; 16]) -> impl Iterator<Item = Signal> + use<'a> {
-        let count = read(self.reader, &mut into[..]).unwrap_or(0);
+        let (routed, count) = (self.routed, read(self.reader, &mut into[..]).unwrap_or(0));
         let missed = MISSED.swap(0, Ordering::Relaxed);
         let piped = into[..count].iter().map(|number| i32::from(*number));
         let unpiped = (1..32).filter(move |number| missed & (1 << number) != 0);
-        piped.chain(unpiped).filter_map(|number| Signal::try_from(number).ok())
+        let signals = piped.chain(unpiped).filter_map(|number| Signal::try_from(number).ok());
+        signals.filter(move |signal| routed.contains(*signal))
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        TAKEN.store(false, Ordering::Release);
     }
 }
 
@@ -127,6 +155,22 @@ mod tests {
         let mut bytes = [0; 16];
         assert_eq!(signals.read(&mut bytes).collect::<Vec<_>>(), [Signal::SIGWINCH]);
         assert_eq!(signals.read(&mut bytes).count(), 0);
+    }
+
+    #[test]
+    fn the_pipe_has_one_owner_and_each_reads_its_own_signals() {
+        let _alone = PIPE_IN_USE.lock();
+        let first = Signals::route(&[Signal::SIGWINCH, Signal::SIGURG]).unwrap();
+        assert_eq!(Signals::route(&[Signal::SIGURG]).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+        raise(Signal::SIGURG).unwrap();
+        drop(first);
+        raise(Signal::SIGURG).unwrap();
+        Signals::drop_stale();
+        raise(Signal::SIGWINCH).unwrap();
+        let next = Signals::route(&[Signal::SIGWINCH]).unwrap();
+        Signals::drop_stale();
+        raise(Signal::SIGURG).unwrap();
+        assert_eq!(next.read(&mut [0; 16]).collect::<Vec<_>>(), [Signal::SIGWINCH]);
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod rotation;
 mod services;
 mod shares;
 mod shutdown;
+mod signals;
 mod soak;
 mod stampede;
 mod storms;
