@@ -4,6 +4,12 @@
 //! arguments by position and wraps what only has `Display` in [`Text`]. Under `log` every record carries [`TARGET`]:
 //! the macros' default, the path of the module, would change under an operator's filters whenever a file moves.
 
+/// Has the logger write out what it holds, as a child process must before it ends.
+pub(crate) fn flush() {
+    #[cfg(feature = "log")]
+    ::log::logger().flush();
+}
+
 /// The target of every record.
 #[cfg(feature = "log")]
 pub(crate) const TARGET: &str = "lastorders";

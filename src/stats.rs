@@ -4,7 +4,10 @@
 //! the worker that did it, on a cache line of its own; a reader adds these up.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::sys::Event;
 
 /// A number that only grows. Relaxed throughout: a counter orders no other memory.
 #[derive(Debug, Default)]
@@ -41,6 +44,32 @@ impl WorkerCounter {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+/// A number that this process and its forked children add to. What a child has added outlives it.
+#[derive(Debug)]
+pub(crate) struct SharedCounter {
+    added: Event,
+    /// What was taken from the event so far.
+    taken: Counter,
+}
+
+impl SharedCounter {
+    pub(crate) fn new() -> nix::Result<SharedCounter> {
+        Ok(SharedCounter { added: Event::new()?, taken: Counter::default() })
+    }
+
+    pub(crate) fn add(&self, count: u64) {
+        self.added.add(count);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.taken.add(self.added.take());
+        self.taken.value()
+    }
+}
+
+/// The lines that the process's log has lost, if its logger counts them.
+pub(crate) static LOST_LINES: OnceLock<SharedCounter> = OnceLock::new();
 
 /// Where the figures of a running server come from.
 pub(crate) trait StatsSource: Send + Sync {
@@ -97,11 +126,14 @@ macro_rules! counters {
             pub queued_max: u64,
             /// Requests served: calls of a service that took input.
             pub served: u64,
+            /// Log lines that the daemon has lost, because a console, a log file or a system log took none.
+            pub log_lines_lost: u64,
         }
 
         impl Counters {
             pub(crate) fn snapshot(&self) -> Stats {
-                Stats { $($name: self.$name.value(),)+ ..Stats::default() }
+                let log_lines_lost = LOST_LINES.get().map_or(0, SharedCounter::value);
+                Stats { $($name: self.$name.value(),)+ log_lines_lost, ..Stats::default() }
             }
         }
 
@@ -120,6 +152,7 @@ macro_rules! counters {
                     gauge("queued", "Connections and sockets in the ready queue now.", self.queued),
                     gauge("queued_max", "The most that were ever in the ready queue.", self.queued_max),
                     counter("served", "Requests served.", self.served),
+                    counter("log_lines_lost", "Log lines that no sink took.", self.log_lines_lost),
                     $(counter(stringify!($name), concat!($($doc),+), self.$name),)+
                 ].into_iter()
             }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::streaming::Streaming;
 use crate::config::Limits;
 use crate::error::Error;
-use crate::stats::{Counter, Counters, Stats, StatsSource, WorkerCounter};
+use crate::stats::{Counters, SharedCounter, Stats, StatsSource, WorkerCounter};
 use crate::sys::{Clock, Event, is_readable};
 
 #[derive(Debug)]
@@ -42,10 +42,9 @@ pub(crate) struct Context {
 /// What a forking server and its children share: sums that a child adds to and that outlive it.
 #[derive(Debug)]
 struct Family {
-    notices: Event,
-    served: Event,
-    /// Requests of children that have ended, as far as they were taken from the event.
-    served_total: Counter,
+    notices: SharedCounter,
+    /// Requests of children that have ended.
+    served: SharedCounter,
     /// Relaxed: the accept loop writes it, and statistics show it.
     children: AtomicUsize,
     /// This process is a child: the flags of the shutdown are copies from before the fork, and the events count.
@@ -75,11 +74,10 @@ impl Context {
 
     /// The context of a server that forks.
     pub(crate) fn forking(limits: Limits) -> Result<Context, Error> {
-        let event = |step| Event::new().map_err(Error::setup(step));
+        let counter = || SharedCounter::new().map_err(Error::setup("make the events that children count with"));
         let family = Family {
-            notices: event("make the event for notices")?,
-            served: event("make the event for served requests")?,
-            served_total: Counter::default(),
+            notices: counter()?,
+            served: counter()?,
             children: AtomicUsize::new(0),
             is_child: AtomicBool::new(false),
         };
@@ -105,7 +103,7 @@ impl Context {
     /// the child then.
     pub(crate) fn count_notice(&self) {
         match &self.family {
-            Some(family) if family.is_child.load(Ordering::Relaxed) => family.notices.raise(),
+            Some(family) if family.is_child.load(Ordering::Relaxed) => family.notices.add(1),
             _ => self.counters.notices.add(1),
         }
     }
@@ -152,9 +150,7 @@ impl StatsSource for Context {
         let Some(family) = &self.family else {
             return Stats { served: self.served_by_workers(), ..self.counters.snapshot() };
         };
-        self.counters.notices.add(family.notices.take());
-        family.served_total.add(family.served.take());
         let open = family.children.load(Ordering::Relaxed) as u64;
-        Stats { served: family.served_total.value(), open, ..self.counters.snapshot() }
+        Stats { served: family.served.value(), notices: family.notices.value(), open, ..self.counters.snapshot() }
     }
 }

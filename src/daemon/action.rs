@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 
+use super::output::show;
 use crate::error::Error;
 
 /// What a command will do, once its words have been read.
@@ -51,8 +52,7 @@ pub(crate) fn print(text: &str) -> Result<(), String> {
     io::stdout().write_all(text.as_bytes()).map_err(|error| format!("cannot write to standard output: {error}"))
 }
 
-/// Writes why the program fails to standard error, and ignores what the write returns: a closed standard error must not
-/// turn a failure into a panic.
+/// Writes why the program fails to standard error, as far as it takes that at once: nobody may be there to read it.
 pub(crate) fn print_error(text: &str) {
     let mut line = String::from("lastorders: ");
     for letter in text.chars() {
@@ -63,5 +63,5 @@ pub(crate) fn print_error(text: &str) {
         }
     }
     line.push('\n');
-    let _ = io::stderr().write_all(line.as_bytes());
+    show(io::stderr(), &line);
 }

@@ -68,7 +68,7 @@ fn read_count(text: &str) -> Result<u64, String> {
 }
 
 fn run(address: &str, message: &str, every: Duration, count: u64) -> Result<(), Failure> {
-    logging::start(&Logging::default())?;
+    logging::start(&Logging::default(), logging::console())?;
     let failed = |step: &str, error: io::Error| format!("cannot {step} {address}: {error}");
     let mut stream = TcpStream::connect(address).map_err(|error| match error.kind() {
         ErrorKind::InvalidInput => Failure::Usage(format!("{address:?}: expected ADDRESS:PORT, as in 127.0.0.1:9999")),

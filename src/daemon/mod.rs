@@ -9,6 +9,7 @@ mod action;
 mod client;
 mod control;
 mod logging;
+mod output;
 mod program;
 mod send;
 mod serve;

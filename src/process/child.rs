@@ -48,6 +48,7 @@ pub(super) fn serve(driver: &mut Driver, client: Client) -> u8 {
         }
     };
     context.add_served(context.served_by_workers() - served_before);
+    crate::log::flush();
     encode(&reason)
 }
 

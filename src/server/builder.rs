@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
+#[cfg(feature = "daemon")]
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -239,6 +241,14 @@ impl Builder {
     /// loop, which does nothing else until it returns. Several actions run in the order in which they were given.
     pub fn on_drain(mut self, action: impl FnOnce() + Send + 'static) -> Builder {
         self.hooks.drain.push(Box::new(action));
+        self
+    }
+
+    /// Calls `action` whenever `fd` is readable, which it must not be after that. It runs on the accept loop, which does
+    /// nothing else until it returns.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn on_readable(mut self, fd: OwnedFd, action: impl FnMut() + Send + 'static) -> Builder {
+        self.hooks.readable = Some((fd, Box::new(action)));
         self
     }
 

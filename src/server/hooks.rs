@@ -4,6 +4,7 @@
 //! The accept loop calls all hooks. A panic of a hook is caught and logged.
 
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::sys::signal::Signal;
@@ -24,11 +25,24 @@ pub(super) struct Hooks {
     /// For the beginning of the shutdown.
     pub(super) drain: Vec<Once>,
     pub(super) watchdog: Option<Watchdog>,
+    /// For each time that the descriptor is readable.
+    pub(super) readable: Option<(OwnedFd, Box<dyn FnMut() + Send>)>,
     /// What is done on signals.
     pub(super) actions: Actions,
 }
 
 impl Hooks {
+    /// The descriptor for which [`run_readable_hook`](Hooks::run_readable_hook) must be called when it is readable.
+    pub(super) fn readable_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.readable.as_ref().map(|(fd, _)| fd.as_fd())
+    }
+
+    pub(super) fn run_readable_hook(&mut self) {
+        if let Some((_, action)) = &mut self.readable {
+            call("readable", action);
+        }
+    }
+
     pub(super) fn run_ready_hooks(&mut self, now: Tick) {
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.start(now);

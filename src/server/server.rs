@@ -31,9 +31,9 @@ use crate::shutdown::{Action, Phase, Requests, ServerHandle, ShutdownReport, Tri
 use crate::stats::Stats;
 use crate::sys::{STOPPING, Signals, Span, Tick, poll_timeout};
 
-/// The accept loop's event, the self-pipe, the control socket with its clients, every listener, and the netlink
-/// socket.
-const POLLED: usize = LISTENERS + 3 + 1 + CONTROL_CLIENTS;
+/// The accept loop's event, the self-pipe, the control socket with its clients, every listener, the netlink socket, and
+/// the descriptor of a hook.
+const POLLED: usize = LISTENERS + 4 + 1 + CONTROL_CLIENTS;
 
 /// A bound server, ready to run.
 #[must_use = "a server serves no client until it is run"]
@@ -162,8 +162,10 @@ impl Server {
                 let _ = polled.push(index);
             }
         }
-        if let Some(news) = self.memberships.change_fd() {
-            let _ = fds.push(PollFd::new(news, PollFlags::POLLIN));
+        let others = fds.len();
+        let (news, hook) = (self.memberships.change_fd(), self.hooks.readable_fd());
+        for fd in news.iter().chain(&hook) {
+            let _ = fds.push(PollFd::new(*fd, PollFlags::POLLIN));
         }
         let timeout = self.next_deadline(now).map(|tick| tick.until(now));
         if let Err(error) = poll(&mut fds, poll_timeout(timeout)) {
@@ -186,9 +188,14 @@ impl Server {
             control: fds[signals_end..first].iter().any(ready),
             listeners: waiting.map(|(_, index)| *index).collect(),
         };
-        if fds.get(first + polled.len()).is_some_and(ready) {
-            drop(fds);
+        let mut others = fds[others..].iter().map(ready);
+        let (changed, hooked) = (news.is_some() && others.next() == Some(true), others.next() == Some(true));
+        drop(fds);
+        if changed {
             self.memberships.note_change(self.now());
+        }
+        if hooked {
+            self.hooks.run_readable_hook();
         }
         found
     }

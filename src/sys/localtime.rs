@@ -21,9 +21,17 @@ const ZONE_FILE: u64 = 65_536;
 /// A moment as the calendar and the clock on the wall show it.
 ///
 /// Its `Display` is `2026-11-21 01:38:47.123456`; a precision sets the digits of the fraction, and `{:.0}` leaves
-/// it out.
+/// it out. `{:#}` is `Nov 21 01:38:47`, as the system log has it (RFC 3164).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LocalTime(UtcDateTime);
+pub(crate) struct LocalTime {
+    /// As if the zone were UTC.
+    shown: UtcDateTime,
+    offset: Offset,
+}
+
+/// Seconds that a zone is east of UTC. Its `Display` is `+01:00`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offset(i32);
 
 /// The time in the system's time zone, as tzset(3) finds it: `TZ` if set, else `/etc/localtime`, else the text in
 /// `/etc/TZ`, as boards without zone files have it. What cannot be read or understood means UTC.
@@ -39,7 +47,7 @@ pub(crate) fn now() -> LocalTime {
     // A clock before 1970 was never set.
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs().cast_signed();
-    civil(seconds.saturating_add(offset(zone, seconds)), since.subsec_nanos())
+    civil(seconds, offset(zone, seconds), since.subsec_nanos())
 }
 
 fn zone(variable: Option<&str>) -> TimeZone {
@@ -67,25 +75,48 @@ fn read(path: &str) -> io::Result<Vec<u8>> {
 
 /// Seconds that a zone is east of UTC at a time. Past the table of a file without a rule for later times, the last
 /// entry stays.
-fn offset(zone: &TimeZone, seconds: i64) -> i64 {
+fn offset(zone: &TimeZone, seconds: i64) -> Offset {
     let last = || {
         let zone = zone.as_ref();
         zone.local_time_types().get(zone.transitions().last()?.local_time_type_index())
     };
-    zone.find_local_time_type(seconds).ok().or_else(last).map_or(0, |kind| i64::from(kind.ut_offset()))
+    zone.find_local_time_type(seconds).ok().or_else(last).map_or(Offset(0), |kind| Offset(kind.ut_offset()))
 }
 
-/// The date and time of seconds since 1970-01-01 00:00:00; the last of the years that 32 bits count for any later one.
-fn civil(seconds: i64, nanos: u32) -> LocalTime {
-    LocalTime(UtcDateTime::from_timespec(seconds, nanos).unwrap_or(UtcDateTime::MAX))
+/// The date and time in a zone of seconds since 1970-01-01 00:00:00 UTC; the last of the years that 32 bits count for
+/// any later one.
+fn civil(seconds: i64, offset: Offset, nanos: u32) -> LocalTime {
+    let shown = UtcDateTime::from_timespec(seconds.saturating_add(offset.0.into()), nanos);
+    LocalTime { shown: shown.unwrap_or(UtcDateTime::MAX), offset }
+}
+
+impl LocalTime {
+    /// How far the zone is from UTC at this time.
+    pub(crate) fn offset(&self) -> Offset {
+        self.offset
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, minutes) = (if self.0 < 0 { '-' } else { '+' }, self.0.unsigned_abs() / 60);
+        write!(f, "{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+    }
 }
 
 impl fmt::Display for LocalTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LocalTime(time) = self;
-        write!(f, "{:04}-{:02}-{:02} ", time.year(), time.month(), time.month_day())?;
+        const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+        let time = &self.shown;
+        if f.alternate() {
+            let month = &MONTHS[usize::from(time.month() - 1) * 3..][..3];
+            write!(f, "{month} {:2} ", time.month_day())?;
+        } else {
+            write!(f, "{:04}-{:02}-{:02} ", time.year(), time.month(), time.month_day())?;
+        }
         write!(f, "{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second())?;
         match f.precision().unwrap_or(6).min(6) {
+            _ if f.alternate() => Ok(()),
             0 => Ok(()),
             digits => write!(f, ".{:0digits$}", time.nanoseconds() / 10_u32.pow(9 - digits as u32)),
         }
@@ -98,7 +129,7 @@ mod tests {
     use tz::timezone::{LocalTimeType, Transition};
 
     fn shown(seconds: i64) -> String {
-        format!("{:.0}", civil(seconds, 0))
+        format!("{:.0}", civil(seconds, Offset(0), 0))
     }
 
     #[test]
@@ -122,12 +153,13 @@ mod tests {
 
     #[test]
     fn the_precision_sets_the_digits() {
-        let time = civil(1_795_225_127, 4_050_999);
+        let time = civil(1_795_225_127, Offset(0), 4_050_999);
         assert_eq!(time.to_string(), "2026-11-21 01:38:47.004050");
         assert_eq!(
             format!("{time:.3} {time:.0} {time:.9}"),
             "2026-11-21 01:38:47.004 2026-11-21 01:38:47 2026-11-21 01:38:47.004050"
         );
+        assert_eq!(format!("{time:#} {:#}", civil(0, Offset(0), 0)), "Nov 21 01:38:47 Jan  1 00:00:00");
     }
 
     #[test]
@@ -140,9 +172,11 @@ mod tests {
             (1_792_889_999, "2026-10-25 02:59:59"),
             (1_792_890_000, "2026-10-25 02:00:00"),
         ] {
-            assert_eq!(shown(seconds + offset(&berlin, seconds)), expected);
+            assert_eq!(format!("{:.0}", civil(seconds, offset(&berlin, seconds), 0)), expected);
         }
-        assert_eq!(offset(&zone(Some("<+0545>-5:45")), 0), 20_700);
+        let nepal = offset(&zone(Some("<+0545>-5:45")), 0);
+        assert_eq!((nepal, nepal.to_string()), (Offset(20_700), "+05:45".into()));
+        assert_eq!(Offset(-12_600).to_string(), "-03:30");
     }
 
     #[test]
@@ -152,8 +186,8 @@ mod tests {
         };
         for name in ["Europe/Berlin", ":Europe/Berlin", "/usr/share/zoneinfo/Europe/Berlin"] {
             let berlin = zone(Some(name));
-            assert_eq!(offset(&berlin, 1_795_225_127), 3_600, "{name}: November 2026");
-            assert_eq!(offset(&berlin, 4_118_083_200), 7_200, "{name}: July 2100");
+            assert_eq!(offset(&berlin, 1_795_225_127), Offset(3_600), "{name}: November 2026");
+            assert_eq!(offset(&berlin, 4_118_083_200), Offset(7_200), "{name}: July 2100");
         }
     }
 
@@ -161,13 +195,13 @@ mod tests {
     fn a_table_without_a_rule_ends_with_its_last_entry() {
         let kinds = vec![LocalTimeType::with_ut_offset(0).unwrap(), LocalTimeType::with_ut_offset(3_600).unwrap()];
         let zone = TimeZone::new(vec![Transition::new(100, 1)], kinds, vec![], None).unwrap();
-        assert_eq!((offset(&zone, 99), offset(&zone, 100)), (0, 3_600));
+        assert_eq!((offset(&zone, 99), offset(&zone, 100)), (Offset(0), Offset(3_600)));
     }
 
     #[test]
     fn what_is_no_zone_is_utc() {
         for name in ["", "Middle/Earth", "/dev/zero", "/proc/self/mem", "CET-1CEST,M99", ":", "\u{fffd}"] {
-            assert_eq!(offset(&zone(Some(name)), 1_795_225_127), 0, "{name:?}");
+            assert_eq!(offset(&zone(Some(name)), 1_795_225_127), Offset(0), "{name:?}");
         }
     }
 }

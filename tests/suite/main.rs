@@ -31,6 +31,7 @@ mod services;
 mod shares;
 mod shutdown;
 mod signals;
+mod sinks;
 mod soak;
 mod stampede;
 mod storms;

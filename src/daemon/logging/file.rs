@@ -3,19 +3,20 @@
 //! In come whole lines, one write(2) each. This module never rewrites and never syncs the file, because both wear out
 //! flash memory. Before each line this module reads the file's size, so other processes may write, empty, move or
 //! delete the file. Processes that log to one file rotate it one at a time, by a lock that none of them waits for: while
-//! one renames the file, the others may each exceed the cap by a line. A path that is no regular file, such as `/dev/console` or a pipe, has no cap, and a write to such a
-//! path never waits. The errors of opening say what would be right.
+//! one renames the file, the others may each exceed the cap by a line. A path that is no regular file, such as
+//! `/dev/console` or a pipe, has no cap, and a write to such a path never waits. The errors of opening say what would be right.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::line::Line;
+use super::line::{Line, stamped};
 use crate::daemon::values;
 use crate::sys::try_lock;
 
@@ -34,8 +35,10 @@ pub(crate) struct LogFile {
     pub(crate) path: PathBuf,
     cap: u64,
     file: File,
-    /// The file ends within a line, so a newline goes before the next line.
+    /// The file ends within a line of another writer, so a newline goes before the next line.
     torn: bool,
+    /// The file ends within a line of this writer, and what is appended next is the rest of that line.
+    within_line: bool,
 }
 
 impl LogFile {
@@ -52,7 +55,7 @@ impl LogFile {
             };
             format!("cannot open log file {}: {error}; {advice}", path.display())
         });
-        opened.map(|(file, torn)| LogFile { path: path.into(), cap, file, torn })
+        opened.map(|(file, torn)| LogFile { path: path.into(), cap, file, torn, within_line: false })
     }
 
     /// Opens the file again under its name. When that fails, the old file stays open.
@@ -61,33 +64,21 @@ impl LogFile {
         Ok(())
     }
 
-    /// Appends a line.
+    /// Appends the first of some lines, or the part of it that the disk has room for. Returns how many bytes that was.
     ///
     /// # Errors
-    /// When the file did not take all of the line.
-    pub(crate) fn append(&mut self, line: &Line) -> io::Result<()> {
-        self.make_room(line.bytes().len() as u64 + 1)?;
-        self.write(line.bytes())
-    }
-
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+    /// When the file takes nothing. `WouldBlock` for a pipe or a terminal that has no room.
+    pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let end = lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |end| end + 1);
+        if !self.within_line {
+            self.make_room(end as u64 + 1)?;
+        }
         if self.torn {
             self.torn = self.file.write(b"\n")? == 0;
         }
-        let mut rest = line;
-        while !rest.is_empty() {
-            match self.file.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                // A disk that is almost full takes a part of the line. The next write then fails with the reason.
-                Ok(count) => rest = &rest[count..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.torn = rest.len() < line.len();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
+        let count = self.file.write(&lines[..end])?;
+        self.within_line = count < end;
+        Ok(count)
     }
 
     /// Rotates the file when `bytes` more would exceed the cap.
@@ -132,7 +123,9 @@ impl LogFile {
                 self.file.set_len(0)?;
                 self.torn = false;
                 let text = format!("The log file was emptied, it cannot become {}: {error}", old.display());
-                self.append(&Line::warning(&text))
+                let mut line = Vec::new();
+                stamped(&Line::warning(&text), &mut line);
+                self.file.write_all(&line)
             }
         }
     }
@@ -147,6 +140,12 @@ pub(crate) fn old_name(path: &Path) -> PathBuf {
     let mut old = path.as_os_str().to_owned();
     old.push(".1");
     old.into()
+}
+
+impl AsFd for LogFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 /// Opens a file to append to, and looks whether it ends within a line.

@@ -1,20 +1,29 @@
 //! The logger: makes a line of each record and hands it to every sink.
 //!
-//! In come records from any thread, one at a time behind a lock. A sink that fails must not end the server, so what
-//! goes wrong with the log file appears on the other sinks.
+//! In come records from any thread, one at a time behind a lock. No sink is waited for: what it does not take goes into
+//! its backlog, and the accept loop flushes that when the sink has room. A sink that fails must not end the server, so
+//! what goes wrong with one appears on the others.
 
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic;
 use std::path::PathBuf;
+use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::console::{Console, silence_handled_panics};
-use super::file::{LogFile, SIZE};
-use super::line::Line;
-use super::outage::Outage;
-use super::syslog;
+use super::backlog::{self, Backlog, Form, Rest};
+use super::file::{self, LogFile};
+use super::line::{self, Line};
+use super::syslog::Syslog;
+use crate::daemon::output::Output;
 use crate::log::{error, info};
+use crate::stats::{LOST_LINES, SharedCounter};
 use crate::sys::localtime;
 
 /// What is logged, and where beside the console.
@@ -29,7 +38,14 @@ pub(crate) struct Logging {
 
 impl Default for Logging {
     fn default() -> Logging {
-        Logging { level: LevelFilter::Info, file: None, size: SIZE, syslog: false }
+        Logging { level: LevelFilter::Info, file: None, size: file::SIZE, syslog: false }
+    }
+}
+
+impl Logging {
+    /// Bytes that the backlogs take.
+    pub(crate) fn memory(&self) -> usize {
+        backlog::SIZE * (1 + usize::from(self.file.is_some()) + usize::from(self.syslog))
     }
 }
 
@@ -38,38 +54,77 @@ static SINKS: Mutex<Option<Sinks>> = Mutex::new(None);
 
 struct Sinks {
     line: Line,
-    /// `None` once the server has left the console.
-    console: Option<Console>,
-    file: Option<LogFile>,
-    /// Of the file.
-    outage: Outage,
-    syslog: bool,
+    sinks: Vec<Sink>,
+    /// Becomes readable when a sink that was blocked has room.
+    room: Epoll,
+    /// The process that flushes the backlogs. A forked child has copies of them.
+    process: u32,
 }
 
-/// Starts to log.
+struct Sink {
+    out: Out,
+    backlog: Backlog,
+}
+
+enum Out {
+    Console(Output),
+    File(LogFile),
+    Syslog(Syslog),
+}
+
+/// Starts to log. The caller opens the console, because it may have the right to do so when `start` has not.
 ///
 /// # Errors
-/// When the log file or the system log cannot be opened.
-pub(crate) fn start(logging: &Logging) -> Result<(), String> {
+/// When the log file cannot be opened, or there are no descriptors left.
+pub(crate) fn start(logging: &Logging, console: Option<(Output, Form)>) -> Result<(), String> {
     // Reads the time zone now: after a change of the user, the process may not be able to read the zone's file.
     localtime::now();
-    let file = logging.file.as_deref().map(|path| LogFile::open(path, logging.size)).transpose()?;
-    if logging.syslog {
-        syslog::open()?;
+    let failed = |error| format!("cannot start the log: {error}");
+    let mut sinks = Vec::new();
+    let mut add = |out, form| sinks.push(Sink { out, backlog: Backlog::new(form) });
+    if let Some(path) = &logging.file {
+        add(Out::File(LogFile::open(path, logging.size)?), line::stamped);
     }
+    if let Some((output, form)) = console {
+        add(Out::Console(output), form);
+    }
+    if logging.syslog {
+        add(Out::Syslog(Syslog::new().map_err(failed)?), line::for_syslog);
+    }
+    let room = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|error| failed(error.into()))?;
+    let _ = LOST_LINES.set(SharedCounter::new().map_err(|error| failed(error.into()))?);
     silence_handled_panics();
-    let (console, outage) = (Some(Console::new(logging.level)), Outage::default());
-    *sinks() = Some(Sinks { line: Line::new(), console, file, outage, syslog: logging.syslog });
+    *lock() = Some(Sinks { line: Line::new(), sinks, room, process: process::id() });
     if log::set_logger(&Logger).is_ok() {
         log::set_max_level(logging.level);
     }
     Ok(())
 }
 
+/// A descriptor that is readable when [`flush`] has something to do. The process that calls this is the one to flush.
+///
+/// # Errors
+/// When the log has not started, or there are no descriptors left.
+pub(crate) fn room() -> io::Result<OwnedFd> {
+    let mut sinks = lock();
+    let sinks = sinks.as_mut().ok_or(io::ErrorKind::NotFound)?;
+    sinks.process = process::id();
+    sinks.room.0.try_clone()
+}
+
+/// Writes what the sinks have room for.
+pub(crate) fn flush() {
+    if let Some(sinks) = lock().as_mut() {
+        // Takes the event, which was asked for once.
+        let _ = sinks.room.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
+        sinks.flush();
+    }
+}
+
 /// Opens the log file again under its name, after an administrator has moved it away.
 pub(crate) fn reopen() {
     // The log lines below take the lock again, so this statement must release it.
-    let outcome = sinks().as_mut().and_then(Sinks::reopen);
+    let outcome = lock().as_mut().and_then(Sinks::reopen);
     match outcome {
         None => info!("No log file to open again"),
         Some(Ok(())) => info!("Log file opened again"),
@@ -79,12 +134,12 @@ pub(crate) fn reopen() {
 
 /// Stops logging to the console.
 pub(crate) fn leave_console() {
-    if let Some(sinks) = sinks().as_mut() {
-        sinks.console = None;
+    if let Some(sinks) = lock().as_mut() {
+        sinks.sinks.retain(|sink| !matches!(sink.out, Out::Console(_)));
     }
 }
 
-fn sinks() -> MutexGuard<'static, Option<Sinks>> {
+fn lock() -> MutexGuard<'static, Option<Sinks>> {
     SINKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -97,42 +152,138 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if let Some(sinks) = sinks().as_mut().filter(|_| self.enabled(record.metadata())) {
+        if let Some(sinks) = lock().as_mut().filter(|_| self.enabled(record.metadata())) {
             sinks.log(record);
         }
     }
 
-    fn flush(&self) {}
+    /// What a forked child does at its end: it loses what no sink has taken.
+    fn flush(&self) {
+        if let Some(sinks) = lock().as_mut() {
+            sinks.forget_parent();
+            sinks.flush();
+            count_lost(sinks.sinks.iter_mut().map(|sink| sink.backlog.clear()).sum());
+        }
+    }
 }
 
 impl Sinks {
     fn log(&mut self, record: &Record<'_>) {
+        self.forget_parent();
         self.line.compose(record.level(), record.args());
-        let broken = self.file.as_mut().and_then(|file| {
-            let error = self.outage.write(Instant::now(), &self.line, |line| file.append(line))?;
-            Some(format!("Log lines are lost: cannot write to {}: {error}", file.path.display()))
-        });
-        self.show(record.target());
-        if let Some(text) = broken {
+        let mut failed = None;
+        for (index, sink) in self.sinks.iter_mut().enumerate() {
+            if let Some(error) = sink.push(&self.line, &self.room) {
+                failed = Some((index, format!("Log lines wait or are lost: cannot write to {}: {error}", sink.out)));
+            }
+        }
+        if let Some((failed, text)) = failed {
             self.line.compose(Level::Error, &text);
-            self.show(record.target());
+            for (index, sink) in self.sinks.iter_mut().enumerate() {
+                if index != failed {
+                    sink.push(&self.line, &self.room);
+                }
+            }
+        }
+    }
+
+    /// In a forked child, drops the copies of what the parent will write. The child writes what it logs by itself, and
+    /// has no accept loop that would flush.
+    fn forget_parent(&mut self) {
+        if self.process != process::id() {
+            self.process = process::id();
+            for sink in &mut self.sinks {
+                sink.backlog.clear();
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        for sink in &mut self.sinks {
+            let out = &mut sink.out;
+            let rest = sink.backlog.flush(Instant::now(), &mut |bytes| out.write(bytes));
+            sink.ask_for_room(&rest, &self.room);
         }
     }
 
     /// Opens the log file again, if there is one. When that fails, the old file stays open.
     fn reopen(&mut self) -> Option<Result<(), String>> {
-        let file = self.file.as_mut()?;
-        self.outage.next_attempt = None;
-        Some(file.reopen().map_err(|error| format!("cannot open log file {} again: {error}", file.path.display())))
+        self.sinks.iter_mut().find_map(|sink| {
+            let Out::File(file) = &mut sink.out else { return None };
+            sink.backlog.next_attempt = None;
+            Some(file.reopen().map_err(|error| format!("cannot open log file {} again: {error}", file.path.display())))
+        })
+    }
+}
+
+impl Sink {
+    /// Returns the error that began an outage.
+    fn push(&mut self, line: &Line, room: &Epoll) -> Option<io::Error> {
+        let out = &mut self.out;
+        let (rest, lost) = self.backlog.push(Instant::now(), line, &mut |bytes| out.write(bytes));
+        count_lost(lost);
+        self.ask_for_room(&rest, room);
+        if let Rest::Failed(error) = rest { Some(error) } else { None }
     }
 
-    /// Hands the line to every sink but the file.
-    fn show(&mut self, target: &str) {
-        if let Some(console) = &mut self.console {
-            console.log(target, &self.line);
-        }
-        if self.syslog {
-            syslog::log(&self.line);
+    /// Has `room` tell once when a blocked sink can be written to.
+    fn ask_for_room(&self, rest: &Rest, room: &Epoll) {
+        if matches!(rest, Rest::Blocked) {
+            let mut event = EpollEvent::new(EpollFlags::EPOLLOUT | EpollFlags::EPOLLONESHOT, 0);
+            if room.modify(&self.out, &mut event) == Err(Errno::ENOENT) {
+                // Otherwise the next line is the next attempt.
+                let _ = room.add(&self.out, event);
+            }
         }
     }
+}
+
+impl Out {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        match self {
+            Out::Console(output) => output.write(lines),
+            Out::File(file) => file.append(lines),
+            Out::Syslog(syslog) => syslog.send(lines),
+        }
+    }
+}
+
+impl AsFd for Out {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Out::Console(output) => output.as_fd(),
+            Out::File(file) => file.as_fd(),
+            Out::Syslog(syslog) => syslog.as_fd(),
+        }
+    }
+}
+
+impl std::fmt::Display for Out {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Out::Console(_) => f.write_str("the console"),
+            Out::File(file) => file.path.display().fmt(f),
+            Out::Syslog(_) => f.write_str("the system log"),
+        }
+    }
+}
+
+fn count_lost(lines: u64) {
+    if let (Some(counter), 1..) = (LOST_LINES.get(), lines) {
+        counter.add(lines);
+    }
+}
+
+/// Keeps the default panic hook from printing a message, or a whole backtrace, for panics that are caught and
+/// handled: those of services, which the engine logs; and that of the thread pool when it cannot start a thread, which
+/// is reported as a start-up error.
+fn silence_handled_panics() {
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let of_service = thread::current().name() == Some("worker");
+        let of_pool = info.location().is_some_and(|location| location.file().contains("threadpool"));
+        if !(of_service || of_pool) {
+            default(info);
+        }
+    }));
 }

@@ -1,34 +1,45 @@
-//! The system log, by way of syslog(3), as `lastorders[PID]` of the facility `daemon`.
+//! The system log: a datagram to `/dev/log` for each line.
 //!
-//! The C library connects to `/dev/log`, connects again when the daemon there was restarted, and drops lines that
-//! it cannot deliver. The system log stamps the lines itself, so only the text of a line goes there.
+//! syslog(3) does not serve here: it waits for a daemon that does not read, and every thread that logs waits with it.
 
-use log::Level;
-use nix::syslog::{Facility, LogFlags, Severity, openlog, syslog};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
 
-use super::line::Line;
+/// The socket, connected or not. It is connected again when the daemon there was restarted.
+pub(crate) struct Syslog(UnixDatagram);
 
-/// Bytes of the longest text: RFC 3164 allows 1,024 with everything before it.
-const LONGEST: usize = 960;
+impl Syslog {
+    /// Makes the socket. There may be no daemon yet.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub(crate) fn new() -> io::Result<Syslog> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        let _ = socket.connect("/dev/log");
+        Ok(Syslog(socket))
+    }
 
-/// Opens the system log, of which a process has only one.
-///
-/// # Errors
-/// When the C library refuses to.
-pub(crate) fn open() -> Result<(), String> {
-    // LOG_NDELAY connects now: later the process may not be allowed to reach the socket.
-    openlog(Some(c"lastorders"), LogFlags::LOG_PID | LogFlags::LOG_NDELAY, Facility::LOG_DAEMON)
-        .map_err(|error| format!("cannot open the system log: {error}"))
+    /// Sends the first of some lines. Returns how long it is, with its newline.
+    ///
+    /// # Errors
+    /// What connect(2) and send(2) say. `WouldBlock` when the daemon has not read what it was sent before.
+    pub(crate) fn send(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let line = lines.split(|byte| *byte == b'\n').next().unwrap_or(lines);
+        match self.0.send(line) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                self.0.connect("/dev/log")?;
+                self.0.send(line)
+            }
+            sent => sent,
+        }?;
+        Ok(line.len() + 1)
+    }
 }
 
-pub(crate) fn log(line: &Line) {
-    let severity = match line.level {
-        Level::Error => Severity::LOG_ERR,
-        Level::Warn => Severity::LOG_WARNING,
-        Level::Info => Severity::LOG_INFO,
-        Level::Debug | Level::Trace => Severity::LOG_DEBUG,
-    };
-    let text = line.text();
-    let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    let _ = syslog(severity, &text[..end.unwrap_or(0)]);
+impl AsFd for Syslog {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }

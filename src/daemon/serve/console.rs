@@ -1,7 +1,7 @@
 //! `--console`: Enter, or the end of standard input, stops the server.
 //!
 //! A thread of its own reads standard input, and starts the shutdown. The process does not wait for that thread at its
-//! own end. Messages to the user go to standard output.
+//! own end. Messages to the user go to standard output, which nothing waits for.
 
 use std::io::{self, BufRead};
 use std::thread;
@@ -9,7 +9,7 @@ use std::thread;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use crate::config;
-use crate::daemon::action::print;
+use crate::daemon::output::show;
 use crate::shutdown::ServerHandle;
 
 /// Asks for Enter, and starts a thread that stops the server when Enter comes.
@@ -23,8 +23,7 @@ pub(crate) fn watch(server: ServerHandle) -> Result<(), String> {
     let mut blocked = SigSet::all();
     blocked.remove(Signal::SIGTTIN);
     let mask = blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK);
-    // A closed console is no reason to stop the server.
-    let _ = print("Press Enter to quit.\n");
+    show(io::stdout(), "Press Enter to quit.\n");
     // The smallest stack that a thread of this program may have.
     let thread = thread::Builder::new().name("console".into()).stack_size(*config::STACK.start());
     let thread = thread.spawn(move || wait(&server));
@@ -37,6 +36,6 @@ pub(crate) fn watch(server: ServerHandle) -> Result<(), String> {
 fn wait(server: &ServerHandle) {
     // Skipping keeps nothing of the line, however long it is. A failed read counts as the end of input.
     let _ = io::stdin().lock().skip_until(b'\n');
-    let _ = print("Waiting for server to shut down...\n");
+    show(io::stdout(), "Waiting for server to shut down...\n");
     server.shutdown();
 }

@@ -2,10 +2,9 @@
 //! (sd_notify(3)), to s6 and OpenRC by a line on the descriptor that `--notify-fd` names.
 //!
 //! In come the environment variables; out go readiness, the beginning of the shutdown, and the watchdog's pings. A
-//! notification that cannot be sent is a warning in the log, and never ends the server.
+//! notification that cannot be sent at once is a warning in the log, and never ends or delays the server.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -15,12 +14,10 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::config;
+use crate::daemon::output::Output;
 use crate::log::warn;
 use crate::server::Builder;
 use crate::server::activation::descriptor;
-
-/// How long the accept loop, which sends the notifications, waits for a supervisor that does not read.
-const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The notifications that the supervisor wants.
 #[derive(Debug)]
@@ -54,7 +51,7 @@ impl Notifications {
             let mut fd =
                 writable(number).map_err(|error| format!("--notify-fd {number}: cannot tell there: {error}"))?;
             builder = builder.on_ready(move || {
-                if let Err(error) = fd.write_all(b"\n") {
+                if let Err(error) = fd.write(b"\n") {
                     warn!("The supervisor at --notify-fd was not told: {error}");
                 }
             });
@@ -106,20 +103,20 @@ fn watchdog(own: u32, pid: Option<&str>, limit: Option<&str>) -> Result<Option<D
 }
 
 /// The inherited descriptor with this number, for writing.
-fn writable(number: i32) -> io::Result<File> {
+fn writable(number: i32) -> io::Result<Output> {
     let fd = descriptor(number)?;
     let mode = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?) & OFlag::O_ACCMODE;
     if mode == OFlag::O_RDONLY {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is open for reading only"));
     }
-    Ok(File::from(fd))
+    Output::new(fd)
 }
 
 /// Makes the function that sends a state to the supervisor. The socket is not connected, so that the datagrams reach a
 /// supervisor that was restarted meanwhile.
 fn notifier(to: SocketAddr) -> io::Result<impl Fn(&str) + Clone> {
     let socket = Arc::new(UnixDatagram::unbound()?);
-    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
+    socket.set_nonblocking(true)?;
     Ok(move |state: &str| {
         if let Err(error) = socket.send_to_addr(state.as_bytes(), &to) {
             warn!("The supervisor at NOTIFY_SOCKET was not told {state}: {error}");

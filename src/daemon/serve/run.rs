@@ -20,6 +20,7 @@ use super::{activation, background, console, options};
 use crate::builtin::MulticastLog;
 use crate::daemon::action::{Action, Failure, print, printing};
 use crate::daemon::logging;
+use crate::daemon::output::show;
 use crate::datagram::Group;
 use crate::error::Error;
 use crate::log::{error, info, warn};
@@ -65,6 +66,8 @@ fn run(mut settings: Settings, mut services: Services) -> Result<(), Failure> {
     if settings.daemon {
         builder = detached(builder)?;
     }
+    let room = logging::room().map_err(|error| format!("cannot watch the log: {error}"))?;
+    let builder = builder.on_readable(room, logging::flush);
     let builder = builder.handle_signals().on_signal(Signal::SIGUSR2 as i32, logging::reopen)?;
     // By default the kernel ends a process whose log file reaches `ulimit -f`. With the signal handled, the write fails
     // instead.
@@ -169,6 +172,7 @@ fn with_sockets(
 
 fn with_settings(builder: Builder, settings: &Settings) -> Builder {
     let mut builder = builder.limits(settings.limits.clone()).bind_retry(settings.bind_retry);
+    builder = builder.memory(settings.logging.memory());
     if settings.freebind {
         builder = builder.freebind();
     }
@@ -180,9 +184,10 @@ fn with_settings(builder: Builder, settings: &Settings) -> Builder {
 
 fn start_logging(settings: &Settings) -> Result<(), String> {
     let logging = &settings.logging;
+    let console = logging::console();
     match &settings.user {
-        Some(user) => user.with_file_rights(|| logging::start(logging))??,
-        None => logging::start(logging)?,
+        Some(user) => user.with_file_rights(|| logging::start(logging, console))??,
+        None => logging::start(logging, console)?,
     }
     let only_console = !logging.syslog && logging.file.is_none() && logging.level != LevelFilter::Off;
     if settings.daemon && only_console {
@@ -219,7 +224,7 @@ fn serve(server: Server, settings: &Settings) -> Result<(), Failure> {
     })?;
     info!("Server stopped. {report}");
     if settings.console {
-        let _ = print("Exiting now.\n");
+        show(io::stdout(), "Exiting now.\n");
     }
     Ok(())
 }

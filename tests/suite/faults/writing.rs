@@ -31,13 +31,13 @@ fn a_log_file_that_cannot_be_written_stops_no_service() {
             let _ = fs::write(&log, "");
             let mut tracer = Tracer::inject(patient.pid(), "write", &format!("error={error}"), Some(&log));
             drop(Client::greeted(patient.address()));
-            let line = patient.daemon.wait_for("Log lines are lost: cannot write to ");
+            let line = patient.daemon.wait_for("Log lines wait or are lost: cannot write to ");
             assert!(line.contains(text), "{line}");
-            for _ in 0..20 {
+            for _ in 0..300 {
                 drop(Client::greeted(patient.address()));
             }
             // One try a second, not one for each line.
-            assert!(tracer.hits() < 20, "{}", tracer.hits());
+            assert!(tracer.hits() < 100, "{}", tracer.hits());
             drop(tracer);
             expect_confession(&patient, &log);
         }
@@ -72,10 +72,10 @@ fn a_console_that_cannot_be_written_stops_no_service() {
         for error in ["ENOSPC", "EIO", "EPIPE"] {
             let _ = fs::write(&log, "");
             let mut tracer = Tracer::inject(patient.pid(), "write", &format!("error={error}"), Some(&log));
-            for _ in 0..20 {
+            for _ in 0..300 {
                 drop(Client::greeted(patient.address()));
             }
-            assert!((1..20).contains(&tracer.hits()), "{error}: {}", tracer.hits());
+            assert!((1..100).contains(&tracer.hits()), "{error}: {}", tracer.hits());
             drop(tracer);
             expect_confession(&patient, &log);
         }
