@@ -1,14 +1,14 @@
 //! Sinks of the log, and other outputs, that nobody reads: no thread waits for them, and what they lack is counted.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,53 @@ use crate::logging::{Folder, expect_one_gap, read, texts, visits};
 use crate::support::{Client, Daemon, HANG, command, guard, guard_within, wait_until};
 use crate::vitals::Figures;
 
-/// Only one test at a time may be the system log.
-pub static DEV_LOG: Mutex<()> = Mutex::new(());
+/// The system log in the place of a syslog daemon, by one test at a time.
+pub struct SystemLog {
+    pub socket: UnixDatagram,
+    _only: MutexGuard<'static, ()>,
+}
+
+impl SystemLog {
+    const PATH: &str = "/dev/log";
+
+    /// `None`, with the reason printed, where this process may not be the system log.
+    pub fn start() -> Option<SystemLog> {
+        static ONLY: Mutex<()> = Mutex::new(());
+        let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
+        let skip = |reason: &str| {
+            eprintln!("skipped: {reason}");
+            None
+        };
+        if !geteuid().is_root() {
+            return skip("to make /dev/log needs root");
+        }
+        let probe = UnixDatagram::unbound().unwrap();
+        match probe.connect(SystemLog::PATH) {
+            Ok(()) => return skip("there is a syslog daemon"),
+            // Left by a test that was killed.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(SystemLog::PATH).unwrap(),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound),
+        }
+        let socket = UnixDatagram::bind(SystemLog::PATH).unwrap();
+        socket.set_read_timeout(Some(HANG / 2)).unwrap();
+        Some(SystemLog { socket, _only: only })
+    }
+
+    /// Ends this one and starts another after `between`.
+    fn restart(&mut self, between: impl FnOnce()) {
+        self.socket = UnixDatagram::unbound().unwrap();
+        fs::remove_file(SystemLog::PATH).unwrap();
+        between();
+        self.socket = UnixDatagram::bind(SystemLog::PATH).unwrap();
+    }
+}
+
+impl Drop for SystemLog {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(SystemLog::PATH);
+    }
+}
+
 /// Clients whose log lines fill every sink and the daemon's backlog for it: 2,400 lines of more than 70 bytes.
 const VISITS: usize = 1_200;
 
@@ -209,21 +254,17 @@ fn children_do_not_wait_for_a_console() {
 #[test]
 fn a_system_log_that_does_not_read_is_not_waited_for() {
     guard(|| {
-        let _only = DEV_LOG.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(system) = UnixDatagram::bind("/dev/log") else {
-            return eprintln!("skipped: /dev/log is not ours to make");
-        };
+        let Some(system) = SystemLog::start() else { return };
         let observed = Observed::start("unread-syslog", &["--syslog"], |command| _ = command.stderr(Stdio::null()));
         observed.overflow();
-        system.set_read_timeout(Some(HANG / 2)).unwrap();
+        let socket = system.socket.try_clone().unwrap();
         let next = move || {
             let mut bytes = [0; 4_096];
-            let count = system.recv(&mut bytes).ok()?;
+            let count = socket.recv(&mut bytes).ok()?;
             bytes[count] = b'\n';
             Some(bytes[..=count].to_vec())
         };
         observed.expect_catch_up(next, |line| line.split_once("]: ").unwrap().1);
-        let _ = fs::remove_file("/dev/log");
     });
 }
 
@@ -231,21 +272,14 @@ fn a_system_log_that_does_not_read_is_not_waited_for() {
 #[test]
 fn a_system_log_that_is_restarted_gets_every_line() {
     guard(|| {
-        let _only = DEV_LOG.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(system) = UnixDatagram::bind("/dev/log") else {
-            return eprintln!("skipped: /dev/log is not ours to make");
-        };
+        let Some(mut system) = SystemLog::start() else { return };
         let mut observed = Observed::start("restarted", &["--syslog"], |command| _ = command.stderr(Stdio::null()));
-        drop(system);
-        fs::remove_file("/dev/log").unwrap();
-        visits(observed.address(), 10);
-        let system = UnixDatagram::bind("/dev/log").unwrap();
-        system.set_read_timeout(Some(HANG / 2)).unwrap();
-        system.set_nonblocking(true).unwrap();
+        system.restart(|| visits(observed.address(), 10));
+        system.socket.set_nonblocking(true).unwrap();
         let mut got: Vec<String> = vec![];
         let mut bytes = [0; 4_096];
         let mut receive = || {
-            while let Ok(count) = system.recv(&mut bytes) {
+            while let Ok(count) = system.socket.recv(&mut bytes) {
                 got.push(String::from_utf8_lossy(&bytes[..count]).split_once("]: ").unwrap().1.to_string());
             }
             got.clone()
@@ -265,7 +299,6 @@ fn a_system_log_that_is_restarted_gets_every_line() {
         wait_until("all lines come", || receive() == logged(&observed));
         observed.expect_good_end();
         assert_eq!(receive(), logged(&observed));
-        let _ = fs::remove_file("/dev/log");
     });
 }
 
