@@ -1,12 +1,16 @@
 //! A line service made of a closure: adds up the numbers of each line.
 //!
-//! Framing, pipelining, the length limit, the deadlines and the shutdown notice are the library's.
+//! Framing, pipelining, the length limit, the deadlines and the shutdown notice are the library's. So are the log lines,
+//! which any logger of the `log` crate shows.
 
 use std::io::Write;
 
 use lastorders::{Flow, Lines, Server};
+use log::LevelFilter;
+use simple_logger::SimpleLogger;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    SimpleLogger::new().with_level(LevelFilter::Info).init()?;
     let adder = Lines::new(|line, reply| {
         let text = String::from_utf8_lossy(line);
         if text.trim() == "bye" {
