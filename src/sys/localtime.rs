@@ -92,6 +92,7 @@ fn civil(seconds: i64, offset: Offset, nanos: u32) -> LocalTime {
 
 impl LocalTime {
     /// How far the zone is from UTC at this time.
+    #[cfg(feature = "daemon")]
     pub(crate) fn offset(&self) -> Offset {
         self.offset
     }

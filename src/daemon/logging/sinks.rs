@@ -22,6 +22,7 @@ use super::file::{self, LogFile};
 use super::line::{self, Line};
 use super::syslog::Syslog;
 use crate::daemon::output::Output;
+use crate::error::Error;
 use crate::log::{error, info};
 use crate::stats::{LOST_LINES, SharedCounter};
 use crate::sys::localtime;
@@ -79,7 +80,6 @@ enum Out {
 pub(crate) fn start(logging: &Logging, console: Option<(Output, Form)>) -> Result<(), String> {
     // Reads the time zone now: after a change of the user, the process may not be able to read the zone's file.
     localtime::now();
-    let failed = |error| format!("cannot start the log: {error}");
     let mut sinks = Vec::new();
     let mut add = |out, form| sinks.push(Sink { out, backlog: Backlog::new(form) });
     if let Some(path) = &logging.file {
@@ -89,10 +89,10 @@ pub(crate) fn start(logging: &Logging, console: Option<(Output, Form)>) -> Resul
         add(Out::Console(output), form);
     }
     if logging.syslog {
-        add(Out::Syslog(Syslog::new().map_err(failed)?), line::for_syslog);
+        add(Out::Syslog(Syslog::new().map_err(failed("make a socket for the system log"))?), line::for_syslog);
     }
-    let room = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|error| failed(error.into()))?;
-    let _ = LOST_LINES.set(SharedCounter::new().map_err(|error| failed(error.into()))?);
+    let room = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed("make an epoll instance for the log"))?;
+    let _ = LOST_LINES.set(SharedCounter::new().map_err(failed("make an event for the log"))?);
     silence_handled_panics();
     *lock() = Some(Sinks { line: Line::new(), sinks, room, process: process::id() });
     if log::set_logger(&Logger).is_ok() {
@@ -105,11 +105,11 @@ pub(crate) fn start(logging: &Logging, console: Option<(Output, Form)>) -> Resul
 ///
 /// # Errors
 /// When the log has not started, or there are no descriptors left.
-pub(crate) fn room() -> io::Result<OwnedFd> {
+pub(crate) fn room() -> Result<OwnedFd, String> {
     let mut sinks = lock();
-    let sinks = sinks.as_mut().ok_or(io::ErrorKind::NotFound)?;
+    let sinks = sinks.as_mut().ok_or("the log has not started")?;
     sinks.process = process::id();
-    sinks.room.0.try_clone()
+    sinks.room.0.try_clone().map_err(failed("duplicate the log's epoll instance"))
 }
 
 /// Writes what the sinks have room for.
@@ -266,6 +266,10 @@ impl std::fmt::Display for Out {
             Out::Syslog(_) => f.write_str("the system log"),
         }
     }
+}
+
+fn failed<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> String {
+    move |error| Error::setup(step)(error).to_string()
 }
 
 fn count_lost(lines: u64) {

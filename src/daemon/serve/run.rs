@@ -66,8 +66,7 @@ fn run(mut settings: Settings, mut services: Services) -> Result<(), Failure> {
     if settings.daemon {
         builder = detached(builder)?;
     }
-    let room = logging::room().map_err(|error| format!("cannot watch the log: {error}"))?;
-    let builder = builder.on_readable(room, logging::flush);
+    let builder = builder.on_readable(logging::room()?, logging::flush);
     let builder = builder.handle_signals().on_signal(Signal::SIGUSR2 as i32, logging::reopen)?;
     // By default the kernel ends a process whose log file reaches `ulimit -f`. With the signal handled, the write fails
     // instead.

@@ -90,7 +90,7 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("fchmod", "EPERM", "control socket"),
     ("pipe2", "EMFILE", "cannot install signal handlers: "),
     ("eventfd2", "EMFILE", "event"),
-    ("epoll_create1", "EMFILE", "cannot make the poller: "),
+    ("epoll_create1", "EMFILE", "cannot make "),
     ("epoll_ctl", "ENOSPC", "cannot watch "),
     ("clone3", "EAGAIN", "cannot start 1 workers: "),
     ("mmap", "ENOMEM", ""),
