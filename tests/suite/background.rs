@@ -173,7 +173,11 @@ fn the_starter_says_why_there_is_no_server() {
         for (args, code, part) in [
             (["--tcp", &taken], 1, "in use"),
             (["--log-file", "/nowhere/log"], 1, "cannot open log file /nowhere/log"),
-            (["--pid-file", "/nowhere/pid"], 1, "cannot write the pid file /nowhere/pid: No such file or directory"),
+            (
+                ["--tcp=echo=127.0.0.1:0", "--pid-file=/nowhere/pid"],
+                1,
+                "cannot write the pid file /nowhere/pid: No such file or directory",
+            ),
             (["--workers", "65"], 2, "--workers 65"),
             (["--tcp=echo=127.0.0.1:0", "--console"], 2, "--daemon leaves the console"),
             (["--user", "no-such-user"], 2, "--user \"no-such-user\": there is no such user"),

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -12,12 +12,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 use crate::logging::{Folder, expect_one_gap, read, texts, visits};
+use crate::supervision::{address, with_pipe};
 use crate::support::{Client, Daemon, HANG, command, guard, guard_within, wait_until};
 use crate::vitals::Figures;
 
@@ -317,12 +318,12 @@ fn outputs_for_people_and_supervisors_are_not_waited_for() {
         drop(client);
         observed.daemon.wait_ok();
 
-        let number = writer.as_raw_fd();
-        fcntl(&writer, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
-        let fd = number.to_string();
-        let mut observed = Observed::start("unread-notify-fd", &["--notify-fd", &fd], |_| {});
-        assert!(observed.log().iter().any(|text| text.contains("was not told")), "{:#?}", observed.log());
-        observed.expect_good_end();
+        let mut daemon = Daemon::spawn(&mut with_pipe(writer, &["--notify-fd", "3"]));
+        let address = address(&mut daemon);
+        daemon.wait_for("The supervisor at --notify-fd was not told");
+        Client::greeted(address);
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait_ok();
 
         let folder = Folder::new("unread-notify");
         let name = folder.file("socket");
@@ -332,7 +333,8 @@ fn outputs_for_people_and_supervisors_are_not_waited_for() {
         while other.send_to(b"full", &name).is_ok() {}
         let mut observed =
             Observed::start("unread-notify-socket", &[], |command| _ = command.env("NOTIFY_SOCKET", &name));
-        assert!(observed.log().iter().any(|text| text.contains("was not told READY=1")), "{:#?}", observed.log());
+        let not_told = |observed: &Observed| observed.log().iter().any(|text| text.contains("was not told READY=1"));
+        wait_until("the log says that the supervisor was not told", || not_told(&observed));
         observed.expect_good_end();
         drop(supervisor);
     });

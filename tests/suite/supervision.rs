@@ -60,7 +60,7 @@ fn echo(args: &[&str]) -> Command {
 
 /// The address that the daemon's log line tells.
 #[track_caller]
-fn address(daemon: &mut Daemon) -> SocketAddr {
+pub fn address(daemon: &mut Daemon) -> SocketAddr {
     let line = daemon.wait_for("Server started on ");
     line.split("Server started on ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
 }
@@ -142,7 +142,7 @@ fn garbled_variables_are_refused() {
 }
 
 /// The daemon with a pipe's writing end as its descriptor 3, as s6 and OpenRC start it.
-fn with_pipe(writer: OwnedFd, args: &[&str]) -> Command {
+pub fn with_pipe(writer: OwnedFd, args: &[&str]) -> Command {
     let program = echo(args);
     let mut shell = Command::new("sh");
     shell.args(["-c", "exec 3>&1 >/dev/null; exec \"$@\"", "sh"]);
