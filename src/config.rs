@@ -95,8 +95,8 @@ pub(crate) const CHILDREN_FINISH: Duration = Duration::from_millis(500);
 pub(crate) const CONTROL_CLIENTS: usize = 4;
 /// Bytes of the longest request on the control socket.
 pub(crate) const CONTROL_REQUEST: usize = 128;
-/// Bytes of the longest answer on the control socket: every counter with its explanation.
-pub(crate) const CONTROL_REPLY: usize = 8_192;
+/// Bytes of the longest answer on the control socket: every metric with its explanation.
+pub(crate) const CONTROL_REPLY: usize = 16_384;
 /// How long a client of the control socket may take to ask.
 pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The answer to a client that cannot be served.

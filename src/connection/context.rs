@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use super::streaming::Streaming;
 use crate::config::Limits;
@@ -17,6 +18,8 @@ use crate::sys::{Clock, Event, is_readable};
 pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) clock: Clock,
+    /// When the server was built.
+    pub(crate) started: Instant,
     pub(crate) counters: Counters,
     /// Requests served, by worker. The last is the accept loop's, which serves none but needs a place.
     pub(crate) served: Box<[WorkerCounter]>,
@@ -60,6 +63,7 @@ impl Context {
         Ok(Context {
             limits,
             clock: Clock::default(),
+            started: Instant::now(),
             counters: Counters::default(),
             served: (0..=workers).map(|_| WorkerCounter::default()).collect(),
             streaming: Streaming::default(),

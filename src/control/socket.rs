@@ -5,7 +5,6 @@
 //! stream. Root and the server's own user may ask, and no other user, even if the socket file (mode 0600) lets them
 //! in. A client that is slow, silent or sends rubbish costs one of a few places for a few seconds, and nothing else.
 
-use std::fmt::Write as _;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -23,10 +22,10 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::geteuid;
 
+use super::status::{Answer, Form, text};
 use crate::access::{Backoff, Failure, classify};
-use crate::config::{ACCEPTS, CONTROL_CLIENTS, CONTROL_REPLY, CONTROL_REQUEST, CONTROL_TIMEOUT, MAX_TIMEOUT};
+use crate::config::{ACCEPTS, CONTROL_CLIENTS, CONTROL_REQUEST, CONTROL_TIMEOUT, MAX_TIMEOUT};
 use crate::log::{self, warn};
-use crate::stats::{Kind, Stats};
 use crate::sys::{RateLimit, Seconds, Tick};
 
 /// What a client of the control socket asked for.
@@ -37,17 +36,6 @@ pub(crate) enum Ask {
     /// No request that there is: a line for the client says so.
     Refused(Text<160>),
 }
-
-/// How the counters are to be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    Lines,
-    Json,
-    Metrics,
-}
-
-/// An answer: as long as all counters with their explanations.
-pub(crate) type Answer = Text<CONTROL_REPLY>;
 
 const FORBIDDEN: &[u8] = b"ERROR: only root and the user of the server may ask\n";
 
@@ -295,44 +283,6 @@ fn grace(text: &str) -> Option<Duration> {
     (grace <= MAX_TIMEOUT).then_some(grace)
 }
 
-/// What fits of a text; the capacity is chosen so that all does.
-pub(crate) fn text<const N: usize>(arguments: std::fmt::Arguments<'_>) -> Text<N> {
-    let mut answer = Text::new();
-    let written = answer.write_fmt(arguments);
-    debug_assert!(written.is_ok(), "the text is longer than its place");
-    answer
-}
-
-/// The counters as they were asked for.
-pub(crate) fn status(stats: &Stats, form: Form) -> Answer {
-    struct Status<'a>(&'a Stats, Form);
-    impl std::fmt::Display for Status<'_> {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            let Status(stats, form) = self;
-            let mut before = "{";
-            for figure in stats.figures() {
-                let (name, value) = (figure.name, figure.value);
-                match form {
-                    Form::Lines => writeln!(f, "{name} {value}")?,
-                    Form::Json => write!(f, "{before}\"{name}\": {value}")?,
-                    Form::Metrics => {
-                        let (kind, end) = match figure.kind {
-                            Kind::Counter => ("counter", "_total"),
-                            Kind::Gauge => ("gauge", ""),
-                        };
-                        writeln!(f, "# HELP lastorders_{name}{end} {}", figure.help)?;
-                        writeln!(f, "# TYPE lastorders_{name}{end} {kind}")?;
-                        writeln!(f, "lastorders_{name}{end} {value}")?;
-                    }
-                }
-                before = ", ";
-            }
-            if *form == Form::Json { writeln!(f, "}}") } else { Ok(()) }
-        }
-    }
-    text(format_args!("{}", Status(stats, form)))
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -370,19 +320,5 @@ mod tests {
             receive_pieces([&more[..], &more].into_iter()),
             Some(Ask::Refused("ERROR: request longer than 128 bytes\n".try_into().unwrap()))
         );
-    }
-
-    #[test]
-    fn the_greatest_counters_fit() {
-        let mut stats = Stats::default();
-        (stats.accepted, stats.served) = (u64::MAX, u64::MAX);
-        let lines = status(&stats, Form::Lines);
-        assert!(lines.contains("accepted 18446744073709551615\n"));
-        let json = status(&stats, Form::Json);
-        assert!(json.starts_with("{\"open\": 0, ") && json.ends_with("}\n"), "{json}");
-        let metrics = status(&stats, Form::Metrics);
-        assert!(metrics.contains("# TYPE lastorders_open gauge\nlastorders_open 0\n"));
-        assert!(metrics.contains("lastorders_accepted_total 18446744073709551615\n"));
-        assert!(metrics.len() + stats.figures().count() * 20 <= CONTROL_REPLY, "{}", metrics.len());
     }
 }

@@ -22,6 +22,7 @@ use crate::connection::{CloseReason, Connection, Context, Flow, Interest, Notice
 use crate::datagram::{Answer, Datagram, UdpEndpoint};
 use crate::log::{Text, debug, error, warn};
 use crate::service::ErasedService;
+use crate::stats::Counter;
 use crate::sys::RateLimit;
 
 /// What has happened to an endpoint.
@@ -61,6 +62,8 @@ pub(crate) enum Next {
 pub(crate) struct Services {
     pub(crate) context: Arc<Context>,
     tcp: Box<[Box<dyn ErasedService>]>,
+    /// The connections that each of them has got.
+    accepted: Box<[Counter]>,
     udp: Box<[Box<dyn Datagram>]>,
     blocks: Blocks,
     panic_lines: RateLimit,
@@ -87,6 +90,7 @@ impl Services {
         tcp.iter_mut().for_each(|service| service.reserve(connections));
         Services {
             blocks: Blocks::new(block_pairs(context.limits.workers, connections), context.limits.buffer),
+            accepted: tcp.iter().map(|_| Counter::default()).collect(),
             tcp,
             udp,
             panic_lines: RateLimit::new(1, Duration::from_secs(60)),
@@ -104,6 +108,17 @@ impl Services {
     /// One of the TCP services.
     pub(crate) fn tcp(&self, index: usize) -> &dyn ErasedService {
         &*self.tcp[index]
+    }
+
+    /// Counts a connection that a service has got.
+    pub(crate) fn count_accepted(&self, service: usize) {
+        self.context.counters.accepted.add(1);
+        self.accepted[service].add(1);
+    }
+
+    /// The connections that each TCP service has got, by its name.
+    pub(crate) fn accepted(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.tcp.iter().zip(&self.accepted).map(|(service, accepted)| (service.name(), accepted.value()))
     }
 
     /// Logs and counts the end of a connection.

@@ -205,7 +205,7 @@ impl Serving for Pool {
         let (context, service) = (&services.context, usize::from(client.service));
         let occupy = |client, token| Endpoint::Tcp(Connection::new(context.clone(), client, token));
         let owned = engine.slots.admit(client, occupy).map_err(|client| Refused { client, pause: None })?;
-        context.counters.accepted.add(1);
+        services.count_accepted(service);
         context.counters.open_max.raise(engine.slots.open() as u64);
         let ready = if context.is_draining() {
             // The accept loop gives the notice itself: the workers may all be busy until the grace time ends.

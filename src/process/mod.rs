@@ -125,7 +125,7 @@ impl Serving for Children {
         };
         self.alive.push(Child { pid, peer: client.peer, service: client.service, _share: client.share });
         self.backoff.reset();
-        context.counters.accepted.add(1);
+        self.driver.services().count_accepted(client.service.into());
         context.set_children(self.alive.len());
         Ok(())
     }

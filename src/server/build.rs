@@ -121,7 +121,7 @@ impl Builder {
             }
             Some((children, signals)) => {
                 // One session, of which each process has its own copy.
-                let context = Context::forking(Limits { workers: 0, ..self.limits })?;
+                let context = Context::forking(Limits { workers: 0, connections: children, ..self.limits })?;
                 let services = Services::new(Arc::new(context), tcp, udp, 1);
                 (Box::new(Children::new(services, children, signals)), children)
             }

@@ -22,7 +22,7 @@ use super::stopping::Stopping;
 use crate::access::Backoff;
 use crate::config::{CONTROL_CLIENTS, LISTENERS};
 use crate::connection::Context;
-use crate::control::{Answer, Ask, Control};
+use crate::control::{Answer, Ask, Control, Report};
 use crate::datagram::Memberships;
 use crate::engine::Serving;
 use crate::error::Error;
@@ -132,6 +132,12 @@ impl Server {
 
     pub(super) fn stats(&self) -> Stats {
         self.serving.stats_source().stats()
+    }
+
+    fn own_report(&self) -> Report<'_> {
+        let (services, context) = (self.serving.services(), self.context());
+        let accepted = services.accepted().take(LISTENERS).collect();
+        Report { stats: self.stats(), limits: &context.limits, uptime: context.started.elapsed(), accepted }
     }
 
     pub(super) fn now(&self) -> Tick {
@@ -255,7 +261,7 @@ impl Server {
     fn serve_control(&mut self, now: Tick) {
         let Some(mut control) = self.control.take() else { return };
         control.serve(now, |request| match request {
-            Ask::Status(form) => crate::control::status(&self.stats(), form),
+            Ask::Status(form) => crate::control::status(&self.own_report(), form),
             Ask::Stop(grace) => self.stop_by_control(grace, now),
             Ask::Refused(line) => crate::control::text(format_args!("{line}")),
         });

@@ -22,6 +22,7 @@ mod full;
 mod kv;
 mod kv_model;
 mod logging;
+mod metrics;
 mod multicast;
 mod network;
 mod panics;
