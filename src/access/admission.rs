@@ -77,28 +77,15 @@ pub(crate) enum Failure {
 }
 
 /// Sorts the errors of `accept(2)` into what is to be done. Linux passes pending network errors of the new
-/// socket on as errors of accept; its manual page says to treat them like `EAGAIN`.
+/// socket on as errors of accept; its manual page says to treat them like `EAGAIN`. So does what a security module
+/// answers. Only what says that the descriptor is no listener ends it.
 pub(crate) fn classify(error: &io::Error) -> Failure {
     let Some(code) = error.raw_os_error() else { return Failure::Fatal };
     match Errno::from_raw(code) {
         Errno::EAGAIN => Failure::Empty,
-        Errno::EINTR
-        | Errno::ECONNABORTED
-        | Errno::ECONNRESET
-        | Errno::EPROTO
-        | Errno::EPERM
-        | Errno::EACCES
-        | Errno::EIO
-        | Errno::ENETDOWN
-        | Errno::ENOPROTOOPT
-        | Errno::EHOSTDOWN
-        | Errno::ENONET
-        | Errno::EHOSTUNREACH
-        | Errno::EOPNOTSUPP
-        | Errno::ENETUNREACH
-        | Errno::ETIMEDOUT => Failure::Retry,
         Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM => Failure::Exhausted,
-        _ => Failure::Fatal,
+        Errno::EBADF | Errno::EFAULT | Errno::EINVAL | Errno::ENOTSOCK | Errno::ENOSYS => Failure::Fatal,
+        _ => Failure::Retry,
     }
 }
 
@@ -178,7 +165,7 @@ mod tests {
         for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
             assert_eq!(class(errno), Failure::Exhausted);
         }
-        for errno in [Errno::EBADF, Errno::EINVAL, Errno::ENOTSOCK, Errno::EFAULT] {
+        for errno in [Errno::EBADF, Errno::EINVAL, Errno::ENOTSOCK, Errno::EFAULT, Errno::ENOSYS] {
             assert_eq!(class(errno), Failure::Fatal);
         }
     }
