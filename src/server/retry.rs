@@ -75,7 +75,7 @@ impl Retry<'_> {
     fn wait(&mut self, time: Duration) -> Option<Signal> {
         let mut fds: Fixed<PollFd<'_>, 1> = Fixed::new();
         if let Some(signals) = self.signals {
-            let _ = fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+            let _ = fds.push(PollFd::new(signals.reader.as_fd(), PollFlags::POLLIN));
         }
         // An error is EINTR. If the signal is a routed one, the pipe has it; in any case the next attempt comes sooner.
         let _ = poll(&mut fds, poll_timeout(Some(time)));

@@ -155,7 +155,7 @@ impl Server {
         let wake = &self.context().wake;
         let _ = fds.push(PollFd::new(wake.as_fd(), PollFlags::POLLIN));
         if let Some(signals) = &self.signals {
-            let _ = fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+            let _ = fds.push(PollFd::new(signals.reader.as_fd(), PollFlags::POLLIN));
         }
         let signals_end = fds.len();
         for fd in self.control.iter().flat_map(Control::fds) {

@@ -6,9 +6,9 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -18,8 +18,6 @@ use nix::unistd::{pipe2, read, write};
 /// Signals that ask a server to stop.
 pub(crate) const STOPPING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
 
-/// The writing end for the handler; -1 before there is one. Relaxed is enough: sigaction(2) comes after the store.
-static WRITER: AtomicI32 = AtomicI32::new(-1);
 /// A bit for each signal that the pipe did not take. Relaxed is enough: the handler sets a bit before it writes to the
 /// pipe, and the accept loop takes the bits after it has read from it.
 static MISSED: AtomicU32 = AtomicU32::new(0);
@@ -28,9 +26,8 @@ static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
 
 extern "C" fn report(signal: i32) {
     let errno = Errno::last_raw();
-    // SAFETY: PIPE owns the descriptor and is never dropped; WRITER is set from it before any handler is
-    // installed.
-    let writer = unsafe { BorrowedFd::borrow_raw(WRITER.load(Ordering::Relaxed)) };
+    // To look into the lock is one atomic load. It is full before any handler is installed.
+    let Some((_, writer)) = PIPE.get() else { return };
     if write(writer, &[signal as u8]).is_err() {
         MISSED.fetch_or(1 << (signal as u32 % u32::BITS), Ordering::Relaxed);
         // The reader may have emptied the pipe meanwhile, and sleep. No signal has this number.
@@ -45,7 +42,7 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// The reading end of the process's self-pipe, which has one owner at a time.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    reader: &'static OwnedFd,
+    pub(crate) reader: &'static OwnedFd,
     pub(super) routed: SigSet,
 }
 
@@ -69,9 +66,7 @@ impl Signals {
             Some((reader, _)) => reader,
             None => {
                 let pipe = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-                let (reader, writer) = PIPE.get_or_init(|| pipe);
-                WRITER.store(writer.as_raw_fd(), Ordering::Relaxed);
-                reader
+                &PIPE.get_or_init(|| pipe).0
             }
         };
         if TAKEN.swap(true, Ordering::Acquire) {
@@ -114,12 +109,6 @@ impl Drop for Signals {
     }
 }
 
-impl AsFd for Signals {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.reader.as_fd()
-    }
-}
-
 /// Shows a signal by its name, or by its number if it has none.
 pub(crate) struct SignalName(pub(crate) i32);
 
@@ -135,6 +124,7 @@ impl fmt::Display for SignalName {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
     use std::sync::Mutex;
 
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -150,7 +140,7 @@ mod tests {
         Errno::ENOTTY.set();
         raise(Signal::SIGWINCH).unwrap();
         assert_eq!(Errno::last(), Errno::ENOTTY);
-        let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(signals.reader.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::NONE).unwrap();
         let mut bytes = [0; 16];
         assert_eq!(signals.read(&mut bytes).collect::<Vec<_>>(), [Signal::SIGWINCH]);
