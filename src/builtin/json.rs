@@ -19,9 +19,11 @@ pub(crate) fn member_is(text: &[u8], name: &str, value: &str) -> Result<bool, In
     scan.space();
     let mut is = false;
     if scan.rest.first() == Some(&b'{') {
-        scan.object(DEPTH, name, |scan| {
-            is = scan.rest.first() == Some(&b'"') && scan.clone().string(value)?;
-            Ok(())
+        scan.items(b'}', DEPTH, |scan, depth| {
+            if scan.name(name)? {
+                is = scan.clone().string(value) == Ok(true);
+            }
+            scan.value(depth)
         })?;
     } else {
         scan.value(DEPTH)?;
@@ -62,7 +64,7 @@ impl Scan<'_> {
     /// Reads a value with up to `depth` levels in it.
     fn value(&mut self, depth: usize) -> Result<(), Invalid> {
         match self.rest.first() {
-            Some(b'{') => self.object(depth, "", |_| Ok(())),
+            Some(b'{') => self.items(b'}', depth, |scan, depth| scan.name("").and_then(|_| scan.value(depth))),
             Some(b'[') => self.items(b']', depth, Self::value),
             Some(b'"') => self.string("").map(drop),
             Some(b't') => self.expect(b"true"),
@@ -72,23 +74,13 @@ impl Scan<'_> {
         }
     }
 
-    /// Reads an object. `found` gets the scanner before each value whose name is `name`.
-    fn object(
-        &mut self,
-        depth: usize,
-        name: &str,
-        mut found: impl FnMut(&Self) -> Result<(), Invalid>,
-    ) -> Result<(), Invalid> {
-        self.items(b'}', depth, |scan, depth| {
-            let named = scan.string(name)?;
-            scan.space();
-            scan.expect(b":")?;
-            scan.space();
-            if named {
-                found(scan)?;
-            }
-            scan.value(depth)
-        })
+    /// Reads the name of a member, up to its value. True when it is `wanted`.
+    fn name(&mut self, wanted: &str) -> Result<bool, Invalid> {
+        let named = self.string(wanted)?;
+        self.space();
+        self.expect(b":")?;
+        self.space();
+        Ok(named)
     }
 
     /// Reads an opening bracket, items separated by commas, and the bracket `close`. `item` reads one item, with the

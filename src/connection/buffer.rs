@@ -102,13 +102,6 @@ impl Input {
         debug_assert!(self.end as usize <= self.block.len());
     }
 
-    /// Bytes arrive without a socket.
-    #[cfg(lastorders_bench)]
-    pub(crate) fn arrive(&mut self, bytes: &[u8]) {
-        self.space()[..bytes.len()].copy_from_slice(bytes);
-        self.filled(bytes.len());
-    }
-
     pub(crate) fn end(&mut self) {
         self.ended = true;
     }

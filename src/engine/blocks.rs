@@ -44,7 +44,8 @@ impl Blocks {
                 std::mem::swap(place, spare);
             }
             if place.is_empty() {
-                *place = self.take();
+                // The pool lacks a block only after a panic of the engine itself, which drops a connection with its own.
+                *place = lock(&self.free).pop().unwrap_or_else(|| BytesMut::zeroed(self.size));
             }
         }
     }
@@ -58,10 +59,5 @@ impl Blocks {
                 lock(&self.free).push(block);
             }
         }
-    }
-
-    fn take(&self) -> BytesMut {
-        // A block is missing only after a panic of the engine itself, which drops a connection with its blocks.
-        lock(&self.free).pop().unwrap_or_else(|| BytesMut::zeroed(self.size))
     }
 }

@@ -4,7 +4,8 @@
 //! memory, and writing or removing a text costs time by its length only. The caller keeps the number of the first block
 //! and the text's length; the link of the last block has no meaning.
 
-use super::memory::zeroed;
+use std::io;
+
 use crate::error::Error;
 
 /// Bytes of text in a block. With its link that is 32, half a cache line on most machines.
@@ -27,6 +28,16 @@ pub(super) struct Blocks {
 /// n > 0, takes (n - 1) / BLOCK + 1 blocks, and the first terms add up to no more than `bytes` / BLOCK.
 pub(super) fn blocks_for(texts: usize, bytes: usize) -> usize {
     bytes / BLOCK + texts
+}
+
+/// Allocates a block of fixed size, and writes all of it. The kernel then assigns every page now, so a machine that
+/// lacks the memory shows it at start, not during a request.
+pub(super) fn zeroed<T: Clone>(count: usize, zero: T) -> Result<Box<[T]>, Error> {
+    let mut memory = Vec::new();
+    let reserved = memory.try_reserve_exact(count).map_err(|_| io::ErrorKind::OutOfMemory);
+    reserved.map_err(Error::setup("allocate the kv store"))?;
+    memory.resize(count, zero);
+    Ok(memory.into_boxed_slice())
 }
 
 impl Blocks {

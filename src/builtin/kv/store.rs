@@ -7,8 +7,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{PoisonError, RwLock};
 
-use super::blocks::{Blocks, blocks_for};
-use super::memory::zeroed;
+use super::blocks::{Blocks, blocks_for, zeroed};
 use crate::config::{KV_BYTES, KV_ENTRIES, check_range};
 use crate::error::Error;
 
