@@ -1,10 +1,10 @@
-//! `lastorders client`: sends a message at intervals until the server says that it closes.
+//! `lastorders client`: sends a message at intervals until the server ends the connection.
 //!
-//! The client logs what the server sends. The command succeeds when the server's notice arrives, or when the
-//! client has sent its last message, and fails when the connection ends before that.
+//! The client logs what the server sends. The command fails when a message has no whole reply. With `--count` it is a
+//! probe: the first message goes out at once, and each reply has a time limit.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use lexopt::{Arg, Parser};
@@ -15,31 +15,38 @@ use super::values::{time, unexpected, value};
 use crate::config;
 use crate::log::info;
 
+/// How long a reply may take where the messages are counted.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What ends a wait for the server.
 enum Received {
+    /// The whole reply.
+    Reply,
     Notice,
     End,
-    /// The time to send the next message has come.
     Timeout,
 }
 
 const USAGE: &str = "\
 Usage: lastorders client ADDR [--message TEXT] [--newline] [--every SECONDS] [--count N]
 
-Sends a message every second and logs what comes back, until the server says SHUTDOWN.
+Waits a second, sends a message and logs what comes back, again and again, until the server says SHUTDOWN or closes.
+A reply is whole with as many bytes as the message, or at the end of a line where the message is one.
 
   --message TEXT       what to send [hello world]
   --newline            send a newline behind it, as services of lines expect
-  --every SECONDS      time between messages [1]
-  --count N            stop after that many messages [never]
+  --every SECONDS      time before each message [1]
+  --count N            send that many, the first one at once, and wait 5 seconds at most for each reply
 
-Exit codes: 0 told SHUTDOWN, or all messages sent; 1 connection failed or lost; 2 usage.
+As a probe: lastorders client 127.0.0.1:9996 --newline --message \"GET a\" --count 1
+
+Exit codes: 0 the server closed, or all N messages had their reply; 1 no connection, or no whole reply; 2 usage.
 ";
 
 /// Reads the words after `client`.
 pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
     let (mut address, mut message) = (String::new(), String::from("hello world"));
-    let (mut every, mut count) = (Duration::from_secs(1), u64::MAX);
+    let (mut every, mut count) = (Duration::from_secs(1), None);
     let mut newline = "";
     while let Some(argument) = parser.next()? {
         match argument {
@@ -47,7 +54,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Action, lexopt::Error> {
             Arg::Long("message") => message = value(&mut parser, "--message", read_message)?,
             Arg::Long("newline") => newline = "\n",
             Arg::Long("every") => every = value(&mut parser, "--every", time)?,
-            Arg::Long("count") => count = value(&mut parser, "--count", read_count)?,
+            Arg::Long("count") => count = Some(value(&mut parser, "--count", read_count)?),
             Arg::Value(word) if address.is_empty() => address = word.to_string_lossy().into_owned(),
             other => return Err(unexpected(&other)),
         }
@@ -67,30 +74,55 @@ fn read_count(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|count| *count > 0).ok_or("expected a number of messages, 1 or more".into())
 }
 
-fn run(address: &str, message: &str, every: Duration, count: u64) -> Result<(), Failure> {
+fn run(address: &str, message: &str, every: Duration, count: Option<u64>) -> Result<(), Failure> {
     logging::start(&Logging::default(), logging::console())?;
     let failed = |step: &str, error: io::Error| format!("cannot {step} {address}: {error}");
     let mut stream = TcpStream::connect(address).map_err(|error| match error.kind() {
         ErrorKind::InvalidInput => Failure::Usage(format!("{address:?}: expected ADDRESS:PORT, as in 127.0.0.1:9999")),
         _ => failed("connect to", error).into(),
     })?;
-    for _ in 0..count {
+    let (is_line, patience) = (message.ends_with('\n'), if count.is_some() { REPLY_TIMEOUT } else { every });
+    for sent in 1..=count.unwrap_or(u64::MAX) {
+        let pause = if count.is_some() && sent == 1 { Duration::ZERO } else { every };
+        let received = receive(&mut stream, pause, &mut |_| false).map_err(|error| failed("receive from", error))?;
+        if let Received::Notice | Received::End = received {
+            break;
+        }
         stream.write_all(message.as_bytes()).map_err(|error| failed("send to", error))?;
-        let next = Instant::now() + every;
-        match receive(&mut stream, next).map_err(|error| failed("receive from", error))? {
-            Received::Notice => {
-                info!("Closing connection...");
-                break;
+        let is_last = count == Some(sent);
+        if is_last {
+            // A server that greets its clients has sent a line that is no reply. All replies are there when the server
+            // has seen the end, and ends its stream as well.
+            stream.shutdown(Shutdown::Write).map_err(|error| failed("send to", error))?;
+        }
+        let (mut total, mut whole) = (0, false);
+        let received = receive(&mut stream, patience, &mut |bytes| {
+            total += bytes.len();
+            whole = if is_line { bytes.ends_with(b"\n") } else { total >= message.len() };
+            whole && !is_last
+        });
+        match received.map_err(|error| failed("receive from", error))? {
+            Received::Reply => {}
+            // Without a number of messages, a late reply is logged while the client waits to send the next one.
+            Received::Timeout if whole || count.is_none() => {}
+            Received::End if whole => break,
+            Received::Notice if whole || count.is_none() => break,
+            Received::Timeout => {
+                let hint = "for a service of lines add --newline";
+                return Err(format!("no whole reply from {address} in {} seconds; {hint}", patience.as_secs()).into());
             }
-            Received::End => return Err(format!("{address} closed the connection").into()),
-            Received::Timeout => {}
+            Received::Notice | Received::End => {
+                return Err(format!("{address} closed the connection before its whole reply").into());
+            }
         }
     }
     Ok(())
 }
 
-/// Logs what the server sends, until the server's notice, the end of the connection, or the time `until`.
-fn receive(stream: &mut TcpStream, until: Instant) -> io::Result<Received> {
+/// Logs what the server sends, until `is_enough` says so, the server's notice, the end of the connection, or until `wait`
+/// is over.
+fn receive(stream: &mut TcpStream, wait: Duration, is_enough: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<Received> {
+    let until = Instant::now() + wait;
     let mut bytes = [0; 4096];
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -98,15 +130,22 @@ fn receive(stream: &mut TcpStream, until: Instant) -> io::Result<Received> {
             return Ok(Received::Timeout);
         }
         stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut bytes) {
+        let received = match stream.read(&mut bytes) {
             Ok(0) => return Ok(Received::End),
-            Ok(count) if &bytes[..count] == config::NOTICE.as_bytes() => return Ok(Received::Notice),
-            Ok(count) => info!("Received {:?}", String::from_utf8_lossy(&bytes[..count])),
+            Ok(count) => &bytes[..count],
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::TimedOut => return Ok(Received::Timeout),
-                ErrorKind::Interrupted => {}
+                ErrorKind::Interrupted => continue,
                 _ => return Err(error),
             },
+        };
+        if received.strip_suffix(b"\n").unwrap_or(received) == config::NOTICE.as_bytes() {
+            info!("Closing connection...");
+            return Ok(Received::Notice);
+        }
+        info!("Received {:?}", String::from_utf8_lossy(received));
+        if is_enough(received) {
+            return Ok(Received::Reply);
         }
     }
 }

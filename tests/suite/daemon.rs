@@ -1,9 +1,11 @@
 //! The daemon from a shell's point of view: options, errors, exit codes, log lines, and its client.
 
 use std::ffi::OsStr;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -276,6 +278,84 @@ fn the_client_leaves_at_the_notice() {
         client.wait_for("Closing connection...");
         client.wait_ok();
         daemon.wait_ok();
+    });
+}
+
+/// Without `--count` the client waits before its first message, as before each; with it the first one goes out at once.
+#[test]
+fn the_client_waits_before_it_sends() {
+    guard(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        for (count, early) in [(&[][..], false), (&["--count", "1"], true)] {
+            let mut client = Daemon::spawn(command().args(["client", &address, "--every", "1"]).args(count));
+            let mut stream = listener.accept().unwrap().0;
+            let start = Instant::now();
+            let mut bytes = [0; 11];
+            stream.read_exact(&mut bytes).unwrap();
+            assert_eq!((&bytes, start.elapsed() < Duration::from_millis(900)), (b"hello world", early));
+            stream.write_all(&bytes).unwrap();
+            drop(stream);
+            client.wait_ok();
+        }
+    });
+}
+
+/// A stream that the server ends after each reply is exit code 0, and one that it ends, or keeps, without the whole
+/// reply is 1. A notice is 0 for a client that goes on for ever, and 1 for a probe that it leaves without reply.
+#[test]
+fn the_client_fails_without_a_whole_reply() {
+    guard(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        for (args, reply, code) in [
+            (&["--every=0.01"][..], "hello world", 0),
+            (&["--every=0.01"], "hello", 1),
+            (&["--every=0.01"], "SHUTDOWN", 0),
+            (&["--count=1"], "hello world", 0),
+            (&["--count=1"], "hello", 1),
+            (&["--count=1"], "", 1),
+            (&["--count=1"], "SHUTDOWN", 1),
+            (&["--count=1", "--newline"], "READY\nHELLO\n", 0),
+            (&["--count=1", "--newline"], "READY\nHEL", 1),
+            (&["--count=1", "--newline"], "SHUTDOWN\n", 1),
+        ] {
+            let mut client = Daemon::spawn(command().args(["client", &address]).args(args));
+            let mut stream = listener.accept().unwrap().0;
+            stream.read_exact(&mut [0; 11]).unwrap();
+            stream.write_all(reply.as_bytes()).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let status = client.wait();
+            assert_eq!(status.code(), Some(code), "{args:?} {reply:?}: {:#?}", client.log);
+            assert_eq!(code == 1, client.log.iter().any(|line| line.contains("its whole reply")), "{:#?}", client.log);
+        }
+        // A server that says nothing.
+        let mut client = Daemon::spawn(command().args(["client", &address, "--count=1"]));
+        let _stream = listener.accept().unwrap();
+        assert_eq!(client.wait().code(), Some(1));
+        client.expect_last("no whole reply");
+    });
+}
+
+/// One message and its reply say whether a service works, of bytes or of lines, with a greeting or without.
+#[test]
+fn the_client_is_a_probe_for_every_service() {
+    guard(|| {
+        let sockets = ["echo", "upper", "upper-lines", "command", "kv"].map(|name| format!("{name}=127.0.0.1:0"));
+        let args: Vec<&str> = sockets.iter().flat_map(|socket| ["--tcp", socket]).collect();
+        let daemon = Daemon::serve(&args);
+        for (address, message, newline, reply) in [
+            (0, "hello world", &[][..], "hello world"),
+            (1, "hello world", &[], "HELLO WORLD"),
+            (2, "hello world", &["--newline"], "HELLO WORLD\\n"),
+            (3, "HAIKU", &["--newline"], "This file is not here.\\r\\n"),
+            (4, "GET a", &["--newline"], "NOT_FOUND\\n"),
+        ] {
+            let address = daemon.addresses[address].to_string();
+            let output = run(&[&["client", &address, "--count", "1", "--message", message], newline].concat());
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!((output.status.code(), text.contains(reply)), (Some(0), true), "{message}: {text}");
+        }
     });
 }
 
