@@ -107,3 +107,8 @@ pub use server::{Budget, Builder, Server, activation};
 pub use service::{Lines, Reply, Service, Stream, Streams};
 pub use shutdown::{ServerHandle, ShutdownReport, Trigger};
 pub use stats::{Figure, Kind, Stats};
+
+/// Compiles the programs of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/from-python.md")]
+struct FromPython;

@@ -12,6 +12,7 @@ mod console;
 mod control;
 mod daemon;
 mod deadlines;
+mod documents;
 mod endings;
 mod examples;
 mod fairness;
