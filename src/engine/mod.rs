@@ -32,7 +32,7 @@ pub(crate) use driver::{Driver, Event, Next, Services};
 pub(crate) use endpoint::Endpoint;
 use ownership::{Owned, Ready, Slots};
 use poller::Poller;
-use queue::{Queue, Work};
+use queue::{Progress, Queue, Work};
 pub(crate) use serving::{Activity, Refused, Serving};
 use sync::share;
 use workers::Workers;
@@ -125,12 +125,12 @@ impl Engine {
 
 impl StatsSource for Engine {
     fn stats(&self) -> Stats {
-        let (queued, queued_max) = self.queue.lengths();
+        let Progress { queued, longest, .. } = self.queue.progress();
         Stats {
             open: self.slots.open() as u64,
             parked: self.slots.parked() as u64,
             queued: queued as u64,
-            queued_max: queued_max as u64,
+            queued_max: longest as u64,
             ..self.services.context.stats()
         }
     }
@@ -157,7 +157,7 @@ impl Pool {
                 engine.queue.put(ready);
             }
         }
-        for _ in 0..engine.queue.lengths().0 {
+        for _ in 0..engine.queue.progress().queued {
             let Some(ready) = engine.queue.take() else { break };
             if let Some(ready) = engine.drive(engine.slots.own(ready), event, driver) {
                 engine.queue.put(ready);
@@ -262,7 +262,7 @@ impl Serving for Pool {
         }
         // The workers may all be busy for as long as the grace time lasts, so the accept loop gives the notice
         // to the clients in the queue too, and ends the sending direction of all that have had it.
-        for _ in 0..engine.queue.lengths().0 {
+        for _ in 0..engine.queue.progress().queued {
             let Some(ready) = engine.queue.take() else { break };
             let notified = engine.drive(engine.slots.own(ready), Event::Drain, driver);
             if let Some(ready) = notified.and_then(|ready| engine.drive(engine.slots.own(ready), Event::Drain, driver))

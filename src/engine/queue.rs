@@ -88,12 +88,15 @@ pub(super) enum Job {
     Stop,
 }
 
-/// What the workers have done.
+/// What the workers have done, and what waits for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
     /// Turns begun, modulo 2^32.
     pub(super) taken: u32,
+    /// How many connections wait now.
     pub(super) queued: usize,
+    /// The most that ever did.
+    pub(super) longest: usize,
     pub(super) lead: Lead,
 }
 
@@ -262,16 +265,9 @@ impl Queue {
         lock(&self.inner).ready.pop_front()
     }
 
-    /// How many connections wait now, and the most that ever did.
-    pub(super) fn lengths(&self) -> (usize, usize) {
-        let inner = lock(&self.inner);
-        (inner.ready.len(), inner.longest)
-    }
-
-    /// What the workers have done, for the watchdog.
     pub(super) fn progress(&self) -> Progress {
         let inner = lock(&self.inner);
-        Progress { taken: inner.taken, queued: inner.ready.len(), lead: inner.lead }
+        Progress { taken: inner.taken, queued: inner.ready.len(), longest: inner.longest, lead: inner.lead }
     }
 }
 

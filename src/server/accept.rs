@@ -17,7 +17,7 @@ use crate::connection::Client;
 use crate::engine::Refused;
 use crate::error::Error;
 use crate::log::{Text, info, warn};
-use crate::shutdown::Phase;
+use crate::shutdown::{Phase, Trigger};
 use crate::sys::Tick;
 
 impl Server {
@@ -210,7 +210,8 @@ impl Server {
     fn fail(&mut self, index: usize, source: io::Error) {
         self.context().counters.accept_failed.add(1);
         let address = self.accepting.listeners.remove(index).address;
-        let action = self.stopping.fail(Error::Accept { address, source }, self.now());
+        self.stopping.failure = Some(Error::Accept { address, source });
+        let action = self.stopping.shutdown.drain(Trigger::Failure, None, self.now());
         self.apply(action);
     }
 

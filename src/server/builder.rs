@@ -91,17 +91,13 @@ impl Builder {
     ///
     /// # Errors
     /// When `address` is text that is not an address. A host name is looked up, which may block.
-    pub fn listen(mut self, address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Builder> {
-        for address in resolve(address)? {
-            self.want(Source::Address(address));
-        }
-        Ok(self)
+    pub fn listen(self, address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Builder> {
+        Ok(resolve(address)?.map(Source::Address).fold(self, Builder::want))
     }
 
     /// Serves on a socket that listens already, for the TCP service added last.
-    pub fn listener(mut self, listener: TcpListener) -> Builder {
-        self.want(Source::Ready(listener));
-        self
+    pub fn listener(self, listener: TcpListener) -> Builder {
+        self.want(Source::Ready(listener))
     }
 
     /// Receives datagrams at an address once the server is built; port 0 picks a free one. The service is the
@@ -112,17 +108,13 @@ impl Builder {
     ///
     /// # Errors
     /// When `address` is text that is not an address. A host name is looked up, which may block.
-    pub fn bind(mut self, address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Builder> {
-        for address in resolve(address)? {
-            self.want(Source::Datagrams(address));
-        }
-        Ok(self)
+    pub fn bind(self, address: impl ToSocketAddrs + fmt::Debug) -> io::Result<Builder> {
+        Ok(resolve(address)?.map(Source::Datagrams).fold(self, Builder::want))
     }
 
     /// Receives datagrams on a socket that is bound already, for the datagram service added last.
-    pub fn socket(mut self, socket: UdpSocket) -> Builder {
-        self.want(Source::ReadyDatagrams(socket));
-        self
+    pub fn socket(self, socket: UdpSocket) -> Builder {
+        self.want(Source::ReadyDatagrams(socket))
     }
 
     /// Receives what is sent to a multicast group, for the datagram service added last; other servers on the
@@ -131,14 +123,14 @@ impl Builder {
     /// The server starts whether or not the group can be joined at that moment. It joins as soon as there is
     /// such an interface, and again whenever one of the machine's interfaces, addresses or routes has changed.
     /// The service gets what is sent to the group and nothing else.
-    pub fn join(mut self, group: Group) -> Builder {
-        self.want(Source::Group(group));
-        self
+    pub fn join(self, group: Group) -> Builder {
+        self.want(Source::Group(group))
     }
 
-    fn want(&mut self, source: Source) {
+    fn want(mut self, source: Source) -> Builder {
         let services = if source.is_tcp() { self.tcp.len() } else { self.udp.len() };
         self.wanted.push(Wanted { source, service: services.checked_sub(1) });
+        self
     }
 
     /// Tries again, for that long in all and at most a day, what cannot be bound yet: an address that the machine

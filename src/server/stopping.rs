@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::log::{Text, info};
-use crate::shutdown::{Action, Phase, Shutdown, ShutdownReport, Trigger};
+use crate::shutdown::{Phase, Shutdown, ShutdownReport, Trigger};
 use crate::stats::Stats;
 use crate::sys::{Span, Tick};
 
@@ -26,13 +26,6 @@ impl Stopping {
 
     pub(super) fn phase(&self) -> Phase {
         self.shutdown.phase
-    }
-
-    /// Begins the shutdown because a listener broke.
-    #[must_use]
-    pub(super) fn fail(&mut self, failure: Error, now: Tick) -> Option<Action> {
-        self.failure = Some(failure);
-        self.shutdown.drain(Trigger::Failure, None, now)
     }
 
     /// The next time at which the accept loop must come back.

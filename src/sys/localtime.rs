@@ -26,7 +26,8 @@ const ZONE_FILE: u64 = 65_536;
 pub(crate) struct LocalTime {
     /// As if the zone were UTC.
     shown: UtcDateTime,
-    offset: Offset,
+    /// How far the zone is from UTC at this time.
+    pub(crate) offset: Offset,
 }
 
 /// Seconds that a zone is east of UTC. Its `Display` is `+01:00`.
@@ -88,14 +89,6 @@ fn offset(zone: &TimeZone, seconds: i64) -> Offset {
 fn civil(seconds: i64, offset: Offset, nanos: u32) -> LocalTime {
     let shown = UtcDateTime::from_timespec(seconds.saturating_add(offset.0.into()), nanos);
     LocalTime { shown: shown.unwrap_or(UtcDateTime::MAX), offset }
-}
-
-impl LocalTime {
-    /// How far the zone is from UTC at this time.
-    #[cfg(feature = "daemon")]
-    pub(crate) fn offset(&self) -> Offset {
-        self.offset
-    }
 }
 
 impl fmt::Display for Offset {

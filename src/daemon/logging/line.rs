@@ -48,7 +48,7 @@ impl Line {
         (self.level, self.time) = (level, localtime::now());
         self.bytes.clear();
         let mut bounded = Bounded { bytes: &mut self.bytes, left: LONGEST - ELLIPSIS.len() - 1 };
-        let _ = write!(bounded, "{:.0}{} [{level}] ", self.time, self.time.offset());
+        let _ = write!(bounded, "{:.0}{} [{level}] ", self.time, self.time.offset);
         self.text = bounded.bytes.len();
         // An error means that the text was too long, or that a value in it cannot be shown.
         if write!(bounded, "{text}").is_err() {

@@ -30,10 +30,9 @@ fn jobs_come_first_in_first_out_and_the_idle_worker_leads() {
     assert_eq!(queue.next::<1>(Returned::Unfinished(Ready::stand_in(3))), serve(2));
     assert_eq!(next(&queue), serve(3));
     assert_eq!(next(&queue), Job::Poll);
-    assert_eq!(queue.progress(), Progress { taken: 3, queued: 0, lead: Lead::Taken });
+    assert_eq!(queue.progress(), Progress { taken: 3, queued: 0, longest: 2, lead: Lead::Taken });
     assert_eq!(found(&queue, &[7, 8]), serve(7));
-    assert_eq!(queue.lengths(), (1, 2));
-    assert_eq!(queue.progress(), Progress { taken: 4, queued: 1, lead: Lead::Vacant });
+    assert_eq!(queue.progress(), Progress { taken: 4, queued: 1, longest: 2, lead: Lead::Vacant });
     assert_eq!(next(&queue), serve(8));
 }
 
