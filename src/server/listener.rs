@@ -28,7 +28,8 @@ impl Listener {
         let socket = inet_socket(address, SockType::Stream)?;
         setsockopt(&socket, ReuseAddr, &true)?;
         tuning.bind(&socket, address)?;
-        listen(&socket, Backlog::new(BACKLOG)?)?;
+        // nix refuses more than the C library's SOMAXCONN, which is 128 with musl. Then the kernel's own limit holds.
+        listen(&socket, Backlog::new(BACKLOG).unwrap_or(Backlog::MAXALLOWABLE))?;
         Listener::adopt(TcpListener::from(socket), service, tuning)
     }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tz::timezone::TimeZoneSettings;
 use tz::{TimeZone, UtcDateTime};
@@ -45,10 +45,32 @@ pub(crate) fn now() -> LocalTime {
         let variable = std::env::var_os("TZ");
         zone(variable.as_ref().map(|text| text.to_string_lossy()).as_deref())
     });
-    // A clock before 1970 was never set.
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = since_1970();
     let seconds = since.as_secs().cast_signed();
     civil(seconds, offset(zone, seconds), since.subsec_nanos())
+}
+
+/// What the wall clock shows. A clock before 1970 was never set.
+///
+/// On a machine of 32 bits the seconds of std may have 32 bits too, and end in 2038: with musl, and with glibc before
+/// 2.34. There the kernel is asked, which has had 64 bits for them since 5.1 (clock_gettime64, syscalls(2)).
+fn since_1970() -> Duration {
+    #[cfg(target_pointer_width = "32")]
+    if let Some(since) = kernel_since_1970() {
+        return since;
+    }
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(target_pointer_width = "32")]
+fn kernel_since_1970() -> Option<Duration> {
+    // The number of clock_gettime64; MIPS counts its calls from 4,000 on.
+    const NUMBER: nix::libc::c_long = if cfg!(target_arch = "mips") { 4_403 } else { 403 };
+    let mut time = [0_i64; 2];
+    // SAFETY: the kernel writes the seconds and the nanoseconds, 64 bits each.
+    let failed = unsafe { nix::libc::syscall(NUMBER, nix::libc::CLOCK_REALTIME, time.as_mut_ptr()) } != 0;
+    let seconds = u64::try_from(time[0]).unwrap_or_default();
+    (!failed).then(|| Duration::new(seconds, time[1] as u32))
 }
 
 fn zone(variable: Option<&str>) -> TimeZone {
@@ -124,6 +146,13 @@ mod tests {
 
     fn shown(seconds: i64) -> String {
         format!("{:.0}", civil(seconds, Offset(0), 0))
+    }
+
+    #[test]
+    fn the_kernel_and_std_show_one_time() {
+        let (before, since) = (SystemTime::now(), since_1970());
+        let after = SystemTime::now();
+        assert!((before..=after).contains(&(UNIX_EPOCH + since)), "{since:?}");
     }
 
     #[test]

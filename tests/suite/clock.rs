@@ -16,15 +16,14 @@ const LIBRARIES: [&str; 4] = [
     "/usr/lib/faketime/libfaketimeMT.so.1",
 ];
 
-/// The wall clock jumps back and forth by years under a waiting client, a client in the middle of a request, and
+/// The wall clock jumps back and forth by years, and beyond 2038, under a waiting client, a client in the middle of a request, and
 /// the grace time: each deadline comes when it is due by the clock that never jumps, neither before nor long after.
 #[test]
 fn a_jump_of_the_wall_clock_changes_no_deadline() {
     guard(|| {
         let library = LIBRARIES.iter().find(|path| Path::new(path).exists());
-        let emulated = std::env::var_os("LASTORDERS_DAEMON").is_some();
-        let Some(library) = library.filter(|_| !emulated) else {
-            println!("skipped: libfaketime is not installed, or not for the daemon's machine");
+        let Some(library) = library else {
+            println!("skipped: libfaketime is not installed");
             return;
         };
         let folder = Folder::new("clock");
@@ -40,7 +39,7 @@ fn a_jump_of_the_wall_clock_changes_no_deadline() {
         let mut daemon = Daemon::spawn(&mut program);
         let line = daemon.wait_for("Server started on ");
         daemon.addresses.push(line.split("started on ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap());
-        for offset in ["+9y", "-9y"] {
+        for offset in ["+20y", "-9y"] {
             let due = |start: Instant| {
                 let took = start.elapsed();
                 assert!((2..10).contains(&took.as_secs()), "{offset}: {took:?}");
@@ -64,7 +63,7 @@ fn a_jump_of_the_wall_clock_changes_no_deadline() {
         client.expect(b"SHUTDOWN\n");
         jump("-9y");
         daemon.wait_for(", closing server in 1 second...");
-        jump("+9y");
+        jump("+20y");
         daemon.wait_ok();
         assert!((2..10).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
         // The clock of the stamps did jump.
