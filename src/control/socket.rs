@@ -7,7 +7,7 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -71,8 +71,7 @@ impl Control {
     pub(crate) fn bind(path: &Path) -> io::Result<Control> {
         clear_stale(path)?;
         let address = UnixAddr::new(path)?;
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        let socket = unix_socket()?;
         // bind(2) makes the file with the mode of the socket (unix(7)). To change the file's mode afterwards would follow
         // a link that another user may have put there meanwhile.
         fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
@@ -237,25 +236,28 @@ fn file_id(path: &Path) -> io::Result<(u64, u64)> {
 /// # Errors
 /// `WouldBlock` when a server is there that accepts no client: a debugger, or SIGSTOP, has stopped it.
 pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let socket = unix_socket()?;
     nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     let stream = UnixStream::from(socket);
     stream.set_nonblocking(false)?;
     Ok(stream)
 }
 
+/// A socket that is neither bound nor connected, and never blocks.
+fn unix_socket() -> nix::Result<OwnedFd> {
+    socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
+}
+
 /// Removes the socket file of a server that does not answer any more.
 fn clear_stale(path: &Path) -> io::Result<()> {
     let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let in_use = |reason| Err(io::Error::new(io::ErrorKind::AddrInUse, reason));
     if !found.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "the file exists and is not a socket"));
+        return in_use("the file exists and is not a socket");
     }
     match connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "a server answers there")),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(io::Error::new(io::ErrorKind::AddrInUse, "a server is there, and does not answer"))
-        }
+        Ok(_) => in_use("a server answers there"),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => in_use("a server is there, and does not answer"),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
         Err(error) => Err(error),
     }

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use heapless::Vec as Fixed;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
@@ -73,12 +72,9 @@ impl Retry<'_> {
 
     /// Waits that long, or shorter if a signal comes. Returns one that asks to stop.
     fn wait(&mut self, time: Duration) -> Option<Signal> {
-        let mut fds: Fixed<PollFd<'_>, 1> = Fixed::new();
-        if let Some(signals) = self.signals {
-            let _ = fds.push(PollFd::new(signals.reader.as_fd(), PollFlags::POLLIN));
-        }
+        let pipe = self.signals.map(|signals| PollFd::new(signals.reader.as_fd(), PollFlags::POLLIN));
         // An error is EINTR. If the signal is a routed one, the pipe has it; in any case the next attempt comes sooner.
-        let _ = poll(&mut fds, poll_timeout(Some(time)));
+        let _ = poll(&mut Vec::from_iter(pipe), poll_timeout(Some(time)));
         let mut bytes = [0; 16];
         // SIGUSR1 asks for counters, and there are none yet.
         self.signals?.read(&mut bytes).find(|signal| !self.actions.run(*signal) && STOPPING.contains(signal))
