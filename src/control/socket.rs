@@ -5,13 +5,15 @@
 //! stream. Root and the server's own user may ask, and no other user, even if the socket file (mode 0600) lets them
 //! in. A client that is slow, silent or sends rubbish costs one of a few places for a few seconds, and nothing else.
 
+use std::fs::File;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use heapless::{String as Text, Vec as Fixed};
 use nix::errno::Errno;
@@ -26,7 +28,7 @@ use super::status::{Answer, Form, text};
 use crate::access::{Backoff, Failure, classify};
 use crate::config::{ACCEPTS, CONTROL_CLIENTS, CONTROL_REQUEST, CONTROL_TIMEOUT, MAX_TIMEOUT};
 use crate::log::{self, warn};
-use crate::sys::{RateLimit, Seconds, Tick};
+use crate::sys::{RateLimit, Seconds, Tick, try_lock};
 
 /// What a client of the control socket asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,7 @@ impl Control {
     /// # Errors
     /// `AddrInUse` when a server answers there, or when the file is not a socket.
     pub(crate) fn bind(path: &Path) -> io::Result<Control> {
+        let _lock = lock_directory(path);
         clear_stale(path)?;
         let address = UnixAddr::new(path)?;
         let socket = unix_socket()?;
@@ -246,6 +249,18 @@ pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
 /// A socket that is neither bound nor connected, and never blocks.
 fn unix_socket() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
+}
+
+/// Locks the directory of the socket. Of two servers that start at the same moment, each would take the other's socket for
+/// a stale one: between bind(2) and listen(2) nothing answers there. After a second a server goes on without the lock,
+/// because any user who can read the directory can hold it.
+fn lock_directory(path: &Path) -> Option<File> {
+    let directory = File::open(path.parent()?.join(".")).ok()?;
+    let start = Instant::now();
+    while try_lock(&directory) == Err(Errno::EWOULDBLOCK) && start.elapsed() < Duration::from_secs(1) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    Some(directory)
 }
 
 /// Removes the socket file of a server that does not answer any more.

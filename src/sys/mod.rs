@@ -12,7 +12,6 @@ mod clock;
 mod fork;
 mod inherited;
 pub(crate) mod localtime;
-#[cfg(feature = "daemon")]
 mod lock;
 mod poll;
 mod rate_limit;
@@ -24,7 +23,6 @@ pub(crate) use fork::{ChildEnd, reap_child, threads};
 #[cfg(feature = "daemon")]
 pub(crate) use fork::{end_with, fork};
 pub(crate) use inherited::take_inherited;
-#[cfg(feature = "daemon")]
 pub(crate) use lock::try_lock;
 pub(crate) use poll::{Event, is_readable, pending_bytes, poll_timeout};
 pub(crate) use rate_limit::RateLimit;

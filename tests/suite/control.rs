@@ -6,13 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
-use crate::support::{Client, Daemon, FullServer, HANG, command, guard};
+use crate::faults::tracer::{can_trace, scratch};
+use crate::logging::read;
+use crate::support::{Client, Daemon, FullServer, HANG, command, guard, wait_until};
 
 /// A path of this test's own, removed when it ends.
 struct Path(PathBuf);
@@ -188,6 +190,59 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let lost = command().args(["serve", "--tcp", "echo=127.0.0.1:0", "--control", "/nonexistent/socket"]).output();
         let text = String::from_utf8(lost.unwrap().stderr).unwrap();
         assert!(text.contains("/nonexistent/socket") && text.contains("make its directory first"), "{text}");
+    });
+}
+
+/// Two servers start at the same moment on one path, where there is nothing or a stale socket: one of them answers there,
+/// and the other one says why not.
+#[test]
+fn of_two_starts_on_one_path_one_is_refused() {
+    guard(|| {
+        for round in 0..60 {
+            let path = Path::new("two-starts");
+            if round % 2 == 0 {
+                drop(UnixListener::bind(&path.0).unwrap());
+            }
+            let args = ["serve", "--tcp", "echo=127.0.0.1:0", "--control", path.text()];
+            let mut daemons = [(), ()].map(|()| Daemon::spawn(command().args(args)));
+            let serves = daemons.each_mut().map(|daemon| daemon.wait_for_or_end("Server started on ").is_some());
+            let [first, second] = daemons;
+            let (mut server, mut other) = match serves {
+                [true, false] => (first, second),
+                [false, true] => (second, first),
+                both => panic!("round {round}: {both:?}"),
+            };
+            assert_eq!(other.wait().code(), Some(1));
+            other.expect_last("cannot listen on the control socket");
+            assert!(printed(&path.control(&["stop"])).contains("stopping"), "round {round}");
+            server.wait_ok();
+        }
+    });
+}
+
+/// A server is about to remove a stale socket while another one starts on the path: the other one's socket stays.
+#[test]
+fn a_socket_that_is_bound_meanwhile_is_not_taken_for_the_stale_one() {
+    guard(|| {
+        if !can_trace() {
+            return;
+        }
+        let (path, trace) = (Path::new("meanwhile"), scratch("trace"));
+        drop(UnixListener::bind(&path.0).unwrap());
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-e", "trace=connect,unlink", "-e", "inject=unlink:delay_enter=300000"]);
+        strace.arg("-o").arg(&trace).arg(command().get_program());
+        let args = ["serve", "--tcp", "echo=127.0.0.1:0", "--control", path.text()];
+        let mut first = Daemon::spawn(strace.args(args).stdout(Stdio::null()).stderr(Stdio::piped()));
+        wait_until("it has found the socket stale", || read(&trace).contains("ECONNREFUSED"));
+        let mut second = Daemon::spawn(command().args(args));
+        let serves = [&mut first, &mut second].map(|daemon| daemon.wait_for_or_end("Server started on ").is_some());
+        assert_eq!(serves, [true, false]);
+        second.wait();
+        second.expect_last("a server answers there");
+        assert!(printed(&path.control(&["stop"])).contains("stopping"));
+        first.wait_ok();
+        std::fs::remove_file(&trace).unwrap();
     });
 }
 
