@@ -14,14 +14,10 @@ use super::sync::{Arc, Event, latest, publish};
 use crate::sys::Tick;
 
 /// A deadline that its owner sets and the accept loop reads, or none.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct AtomicDeadline(AtomicU32);
 
 impl AtomicDeadline {
-    pub(super) fn none() -> AtomicDeadline {
-        AtomicDeadline(AtomicU32::new(0))
-    }
-
     pub(super) fn get(&self) -> Option<Tick> {
         Tick::from_raw(latest(&self.0))
     }

@@ -113,8 +113,8 @@ struct Slot<E> {
 impl<E: Occupant> Slots<E> {
     /// Makes `connections` empty slots, and one for each of `sockets`, which are parked there.
     pub(super) fn new(connections: usize, sockets: Vec<E>, wake: Arc<Event>) -> Slots<E> {
-        let empty = (0..connections).map(|_| Slot::new(State::free(), E::default()));
-        let taken = sockets.into_iter().map(|socket| Slot::new(State::parked(), socket));
+        let empty = (0..connections).map(|_| Slot::new(FREE, E::default()));
+        let taken = sockets.into_iter().map(|socket| Slot::new(PARKED, socket));
         Slots {
             table: empty.chain(taken).collect(),
             connections,
@@ -294,10 +294,10 @@ impl<E: Occupant> Slots<E> {
 }
 
 impl<E> Slot<E> {
-    fn new(state: State, content: E) -> Slot<E> {
+    fn new(state: u32, content: E) -> Slot<E> {
         Slot {
-            state,
-            deadline: AtomicDeadline::none(),
+            state: State(AtomicU32::new(state)),
+            deadline: AtomicDeadline::default(),
             is_idle: AtomicBool::new(false),
             is_hung_up: AtomicBool::new(false),
             content: Mutex::new(content),
@@ -384,14 +384,6 @@ const NOTIFIED: u32 = 3;
 struct State(AtomicU32);
 
 impl State {
-    fn free() -> State {
-        State(AtomicU32::new(FREE))
-    }
-
-    fn parked() -> State {
-        State(AtomicU32::new(PARKED))
-    }
-
     fn occupy(&self) {
         // Relaxed is enough: the lock of the free list orders this load after `vacate`.
         debug_assert_eq!(self.0.load(Ordering::Relaxed), FREE);

@@ -21,18 +21,16 @@ use crate::shutdown::{Phase, Trigger};
 use crate::sys::Tick;
 
 impl Server {
-    /// True when the listeners are to be polled. If not, a wake-up or a deadline of
+    /// What becomes of the next client. If that may change, a wake-up of a worker or a deadline of
     /// [`next_deadline`](Server::next_deadline) says when to ask again.
-    pub(super) fn can_accept_or_wake(&mut self, now: Tick) -> bool {
+    pub(super) fn admission_or_wake(&mut self, now: Tick) -> Admission {
         match self.stopping.phase() {
-            Phase::Running => self.admission_or_wake(now) != Admission::Wait,
-            Phase::Draining { .. } => true,
-            Phase::Closing { .. } | Phase::Finished => false,
+            Phase::Running => {}
+            // Clients that connected before the shutdown get their requests answered. Later ones get only the notice.
+            Phase::Draining { .. } if self.serving.has_slot_or_wake() => return Admission::Admit,
+            Phase::Draining { .. } if self.context().is_draining() => return Admission::Reject,
+            Phase::Draining { .. } | Phase::Closing { .. } | Phase::Finished => return Admission::Wait,
         }
-    }
-
-    /// What becomes of the next client. If that may change, a worker wakes the accept loop when it does.
-    fn admission_or_wake(&mut self, now: Tick) -> Admission {
         let when_full = self.context().limits.when_full;
         let slot_free = self.serving.has_slot_or_wake();
         let queue_room = self.serving.has_queue_room_or_wake();
@@ -52,14 +50,7 @@ impl Server {
         let mut lost = 0;
         for _ in 0..ACCEPTS {
             let now = self.now();
-            let admission = match self.stopping.phase() {
-                Phase::Running => self.admission_or_wake(now),
-                // Clients that connected before the shutdown get their requests answered. Later ones get only the
-                // notice.
-                Phase::Draining { .. } if self.serving.has_slot_or_wake() => Admission::Admit,
-                Phase::Draining { .. } if self.context().is_draining() => Admission::Reject,
-                Phase::Draining { .. } | Phase::Closing { .. } | Phase::Finished => Admission::Wait,
-            };
+            let admission = self.admission_or_wake(now);
             if admission == Admission::Wait {
                 return ControlFlow::Break(());
             }

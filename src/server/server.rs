@@ -19,7 +19,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::accepting::Accepting;
 use super::hooks::Hooks;
 use super::stopping::Stopping;
-use crate::access::Backoff;
+use crate::access::{Admission, Backoff};
 use crate::config::{CONTROL_CLIENTS, LISTENERS};
 use crate::connection::Context;
 use crate::control::{Answer, Ask, Control, Report};
@@ -147,7 +147,7 @@ impl Server {
     /// Waits for signals, requests, clients and deadlines.
     fn wait(&mut self) -> Found {
         let now = self.now();
-        let polls_listeners = self.can_accept_or_wake(now);
+        let polls_listeners = self.admission_or_wake(now) != Admission::Wait;
         self.accepting.listeners.iter_mut().for_each(|listener| listener.resume_if_due(now));
         let mut fds: Fixed<PollFd<'_>, POLLED> = Fixed::new();
         let mut polled: Fixed<usize, LISTENERS> = Fixed::new();
