@@ -178,7 +178,7 @@ fn the_starter_says_why_there_is_no_server() {
                 1,
                 "cannot write the pid file /nowhere/pid: No such file or directory",
             ),
-            (["--workers", "65"], 2, "--workers 65"),
+            (["--workers", "65"], 2, "--workers \"65\""),
             (["--tcp=echo=127.0.0.1:0", "--console"], 2, "--daemon leaves the console"),
             (["--user", "no-such-user"], 2, "--user \"no-such-user\": there is no such user"),
         ] {

@@ -157,8 +157,9 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
     let held = file.metadata()?;
     let mut last = [b'\n'];
     if held.is_file() && held.len() > 0 {
-        // A user that may write the file, but not read it, still gets a log.
-        let _ = File::open(path).and_then(|file| file.read_at(&mut last, held.len() - 1));
+        // A user that may write the file, but not read it, still gets a log. By now the path may lead to a pipe.
+        let again = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+        let _ = again.and_then(|file| file.read_at(&mut last, held.len() - 1));
     }
     Ok((file, last != *b"\n"))
 }
