@@ -169,7 +169,8 @@ fn no_child_outlives_a_killed_parent() {
     });
 }
 
-/// Without a grace time, and when a second signal comes at once, every client reads the notice and the end of stream.
+/// Without a grace time, and when a second signal comes at once, every client reads the notice by itself and
+/// then the end of stream.
 #[test]
 fn every_client_gets_the_notice_however_short_the_shutdown_is() {
     guard(|| {
