@@ -69,10 +69,12 @@ impl Control {
     /// replaced.
     ///
     /// # Errors
-    /// `AddrInUse` when a server answers there, or when the file is not a socket.
+    /// `AddrInUse` when a server is there, and `AlreadyExists` when the file is not a socket.
     pub(crate) fn bind(path: &Path) -> io::Result<Control> {
         let _lock = lock_directory(path);
-        clear_stale(path)?;
+        if is_stale(path)? {
+            std::fs::remove_file(path)?;
+        }
         let address = UnixAddr::new(path)?;
         let socket = unix_socket()?;
         // bind(2) makes the file with the mode of the socket (unix(7)). To change the file's mode afterwards would follow
@@ -92,6 +94,15 @@ impl Control {
         control.file = file_id(path).ok();
         listen(&control.listener, Backlog::new(CONTROL_CLIENTS as i32)?)?;
         Ok(control)
+    }
+
+    /// Finds whether [`bind`](Control::bind) would listen on `path`, and leaves the path as it is.
+    ///
+    /// # Errors
+    /// As `bind`.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn check(path: &Path) -> io::Result<()> {
+        if is_stale(path)? { Ok(()) } else { Control::bind(path).map(drop) }
     }
 
     /// Closes a child process's copies.
@@ -263,17 +274,20 @@ fn lock_directory(path: &Path) -> Option<File> {
     Some(directory)
 }
 
-/// Removes the socket file of a server that does not answer any more.
-fn clear_stale(path: &Path) -> io::Result<()> {
-    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
-    let in_use = |reason| Err(io::Error::new(io::ErrorKind::AddrInUse, reason));
+/// Whether the socket file at a path is of a server that does not answer any more.
+///
+/// # Errors
+/// As [`Control::bind`].
+fn is_stale(path: &Path) -> io::Result<bool> {
+    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(false) };
     if !found.file_type().is_socket() {
-        return in_use("the file exists and is not a socket");
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists and is not a socket"));
     }
+    let in_use = |reason| Err(io::Error::new(io::ErrorKind::AddrInUse, reason));
     match connect(path) {
         Ok(_) => in_use("a server answers there"),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => in_use("a server is there, and does not answer"),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
         Err(error) => Err(error),
     }
 }

@@ -162,7 +162,7 @@ impl Group {
     /// That socket has no UDP port and receives nothing: Linux delivers a group's datagrams to every socket that is
     /// bound to the group, whichever socket has joined (`IP_MULTICAST_ALL` in ip(7)). So a new join leaves the socket
     /// that a worker serves alone, and a closed one takes its membership of a vanished interface with it.
-    pub(super) fn join(&self) -> io::Result<UdpSocket> {
+    pub(crate) fn join(&self) -> io::Result<UdpSocket> {
         let socket = UdpSocket::from(inet_socket(self.address, SockType::Datagram)?);
         match self.address.ip() {
             IpAddr::V4(group) => {

@@ -126,13 +126,16 @@ impl Budget {
 }
 
 impl fmt::Display for Budget {
-    /// A line for each figure, sizes in KiB.
+    /// A line for each figure, sizes in KiB, and their sum.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "descriptors: {}", self.descriptors)?;
-        writeln!(f, "stacks: {} KiB", self.stacks.div_ceil(1024))?;
-        writeln!(f, "buffers: {} KiB", self.buffers.div_ceil(1024))?;
-        writeln!(f, "tables: {} KiB", self.tables.div_ceil(1024))?;
-        write!(f, "worst-case memory: {} KiB", self.memory.div_ceil(1024))
+        let sizes = [("program", PROGRAM), ("stacks", self.stacks), ("buffers", self.buffers), ("tables", self.tables)];
+        for (name, bytes) in sizes {
+            writeln!(f, "{name}: {} KiB", bytes.div_ceil(1024))?;
+        }
+        // The sum of what is printed, each part of which is rounded up.
+        let sum: u64 = sizes.iter().map(|(_, bytes)| bytes.div_ceil(1024)).sum();
+        write!(f, "worst-case memory: {sum} KiB")
     }
 }
 

@@ -82,7 +82,7 @@ impl Retry<'_> {
 }
 
 /// Whether time may help: the address is there later, or free, or its interface is.
-fn may_pass(error: &io::Error) -> bool {
+pub(super) fn may_pass(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EADDRNOTAVAIL | Errno::EADDRINUSE | Errno::ENODEV))
 }

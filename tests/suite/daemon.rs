@@ -196,20 +196,6 @@ fn a_privileged_port_is_refused_with_advice() {
     });
 }
 
-/// `--check` prints the budget and exits 0; limits that the machine cannot meet exit 1.
-#[test]
-fn check_prints_the_budget() {
-    guard(|| {
-        let output = run(&["serve", "--check", "--workers", "8", "--buffer", "8192"]);
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(output.status.code(), Some(0));
-        for part in ["descriptors: ", "stacks: 1024 KiB", "buffers: 2192 KiB", "worst-case memory: "] {
-            assert!(text.contains(part), "{text}");
-        }
-        expect_error(&["serve", "--check", "--workers", "0"], 2, &["--workers \"0\""]);
-    });
-}
-
 /// Help and version go to standard output, with exit code 0.
 #[test]
 fn help_and_version_are_printed() {

@@ -7,6 +7,7 @@ mod support;
 mod activation;
 mod background;
 mod binding;
+mod check;
 mod clock;
 mod console;
 mod control;

@@ -214,9 +214,9 @@ fn options_that_name_one_file_are_refused() {
             (&dangling, &second, 2),
             (&folder.file("there/second"), &second, 2),
             (&first, &second, 0),
-            (&soft, &dangling, 0),
-            (&folder.file("loop"), &folder.file("loop"), 0),
-            (&folder.file("missing/log"), &folder.file("missing/log"), 0),
+            (&soft, &dangling, 1),
+            (&folder.file("loop"), &folder.file("loop"), 1),
+            (&folder.file("missing/log"), &folder.file("missing/log"), 1),
         ] {
             let output = command().args(["serve", "--check", "--log-file", log, "--pid-file", pid]).output().unwrap();
             assert_eq!(output.status.code(), Some(code), "{log} {pid}: {}", said(&output));

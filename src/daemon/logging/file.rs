@@ -58,6 +58,18 @@ impl LogFile {
         opened.map(|(file, torn)| LogFile { path: path.into(), cap, file, torn, within_line: false })
     }
 
+    /// Finds whether [`open`](LogFile::open) would open the file, and leaves the path as it is.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub(crate) fn check(path: &Path) -> Result<(), String> {
+        let is_new = fs::metadata(path).is_err();
+        LogFile::open(path, SIZE)?;
+        // The path may be a link to the file that was made.
+        let removed = if is_new { fs::canonicalize(path).and_then(fs::remove_file) } else { Ok(()) };
+        removed.map_err(|error| format!("cannot remove {} again: {error}", path.display()))
+    }
+
     /// Opens the file again under its name. When that fails, the old file stays open.
     pub(crate) fn reopen(&mut self) -> io::Result<()> {
         (self.file, self.torn) = open(&self.path)?;

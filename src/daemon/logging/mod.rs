@@ -13,5 +13,5 @@ mod sinks;
 mod syslog;
 
 pub(crate) use self::console::open as console;
-pub(crate) use self::file::{old_name, size};
+pub(crate) use self::file::{LogFile, old_name, size};
 pub(crate) use self::sinks::{Logging, flush, leave_console, reopen, room, start};

@@ -3,10 +3,11 @@
 //! In come the words, the environment and the program's [`Services`]. Read `settings` first, then `services`, `table`
 //! and `options`, which fill the settings; `run` makes the server from them. The rest is what `run` does around the
 //! server: `activation` takes inherited sockets, `notify` tells a supervisor, `background` detaches from the console,
-//! `privileges` changes the user, and there are the pid file and the console.
+//! `privileges` changes the user, and there are the pid file and the console. `check` tries all of that out.
 
 mod activation;
 mod background;
+mod check;
 mod console;
 mod notify;
 mod options;

@@ -40,13 +40,30 @@ impl PidFile {
     /// When the file there belongs to a server that runs; when that file is not a pid file; when the file cannot be
     /// written.
     pub(crate) fn write(path: &Path) -> Result<PidFile, String> {
-        let failed = |reason| format!("cannot write the pid file {}: {reason}", path.display());
+        let failed = |reason: io::Error| format!("cannot write the pid file {}: {reason}", path.display());
         // From here on, an error removes the file.
         let own = PidFile { path: path.into(), file: lock(path).map_err(failed)? };
         let number = format!("{}\n", process::id());
         let written = own.file.set_len(0).and_then(|()| own.file.write_all_at(number.as_bytes(), 0));
-        written.map_err(|error| failed(format!("{error}; choose another file system, or make room on this one")))?;
+        written.map_err(|error| format!("{}; choose another file system, or make room on this one", failed(error)))?;
         Ok(own)
+    }
+
+    /// Finds whether [`write`](PidFile::write) would write the file, and leaves the path as it is. Returns which server has
+    /// the file now, if one has.
+    ///
+    /// # Errors
+    /// As `write`, but for a file that a running server has.
+    pub(crate) fn check(path: &Path) -> Result<Option<String>, String> {
+        let is_new = fs::symlink_metadata(path).is_err();
+        let text = |error: &io::Error| format!("cannot write the pid file {}: {error}", path.display());
+        match lock(path) {
+            Ok(file) if is_new => drop(PidFile { path: path.into(), file }),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Ok(Some(text(&error))),
+            Err(error) => return Err(text(&error)),
+        }
+        Ok(None)
     }
 }
 
@@ -63,14 +80,18 @@ impl Drop for PidFile {
 }
 
 /// Opens the file at a path, or makes it, and locks it.
-fn lock(path: &Path) -> Result<File, String> {
+///
+/// # Errors
+/// `ResourceBusy` when a running server has the file.
+fn lock(path: &Path) -> io::Result<File> {
     let start = Instant::now();
     loop {
         let file = open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => format!("{error}; make its directory first"),
-            _ => format!("{error}; choose a file in a directory that this user may write to"),
+            io::ErrorKind::NotFound => io::Error::other(format!("{error}; make its directory first")),
+            _ => io::Error::other(format!("{error}; choose a file in a directory that this user may write to")),
         })?;
-        let process = process(&file).ok_or("what is there is not a pid file; choose another path")?;
+        let other = || io::Error::other("what is there is not a pid file; choose another path");
+        let process = process(&file).ok_or_else(other)?;
         match try_lock(&file) {
             Ok(()) if is_named(path, &file) => return Ok(file),
             // The server that had the lock has removed the file. Another one may be there by now.
@@ -84,9 +105,10 @@ fn lock(path: &Path) -> Result<File, String> {
                 } else {
                     format!("the server with process id {process}")
                 };
-                return Err(format!("{server} has it; stop that, or choose another path"));
+                let text = format!("{server} has it; stop that, or choose another path");
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
             }
-            Err(error) => return Err(format!("cannot lock it: {error}; choose another file system")),
+            Err(error) => return Err(io::Error::other(format!("cannot lock it: {error}; choose another file system"))),
         }
     }
 }

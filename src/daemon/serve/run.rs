@@ -12,6 +12,7 @@ use lexopt::Parser;
 use log::LevelFilter;
 use nix::sys::signal::Signal;
 
+use super::check::check;
 use super::notify::Notifications;
 use super::pid_file::PidFile;
 use super::services::Services;
@@ -58,7 +59,7 @@ fn run(mut settings: Settings, mut services: Services) -> Result<(), Failure> {
     let builder = with_sockets(Builder::new(), inherited, &settings, &mut services)?;
     let builder = with_settings(builder, &settings);
     if settings.check {
-        return Ok(print(&format!("{}\n", builder.budget()?))?);
+        return Ok(print(&check(builder, &settings, warnings)?)?);
     }
     let mut builder = notifications.attach(builder)?;
     start_logging(&settings)?;

@@ -85,7 +85,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
         |it, text, _| put(&mut it.pid_file, path(text).map(Some))),
     opt("user", "NAME", "run as this user, or as UID:GID, once every socket is bound",
         |it, text, _| put(&mut it.user, account(text).map(Some))),
-    opt("check", "", "print what the server would use at most, and exit", |it, text, _| flag(&mut it.check, text)),
+    opt("check", "", "do what a start does and undo it, print what the server would use at most, and exit", |it, text, _| flag(&mut it.check, text)),
 ];
 
 fn put<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
