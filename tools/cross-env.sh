@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # What the scripts for ARM share; sourced by them, with the top level as the working directory.
 #
-# For each target: the Debian packages and the program prefixes of its compiler and emulator. `need` finds
-# programs, gets them when run as root on Debian, and else says the command that does. `cross_cargo` is a cargo
+# For each target: the Debian packages and the program prefixes of its compiler and emulator. `need` finds programs, or
+# says the command that installs them and stops: nothing here installs anything. `cross_cargo` is a cargo
 # with the source of std, which is built anew for the target: what rustup ships for it carries 180 KB that reads
 # debug information nobody flashes, so that backtraces show function names.
 
@@ -26,29 +26,17 @@ packages() {
     esac
 }
 
-say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
-
 # Exit code 3 is "the tools are not to be had here", which continuous integration reports as skipped.
 missing() {
-    say "$*"
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 3
 }
 
-apt_get() {
-    export DEBIAN_FRONTEND=noninteractive
-    say "installing: $*"
-    apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" >/dev/null
-}
-
-# need PROGRAM PACKAGE...: has the program, or gets it from those packages.
+# need PROGRAM PACKAGE...: the program is there, or those packages have it.
 need() {
     local program=$1
     shift
-    command -v "$program" >/dev/null && return
-    if [ "$(id -u)" -eq 0 ] && [ -e /etc/debian_version ] && apt_get "$@" && command -v "$program" >/dev/null; then
-        return
-    fi
-    missing "$program is missing; get it with: apt-get install $*"
+    command -v "$program" >/dev/null || missing "$program is missing; get it with: apt-get install $*"
 }
 
 need_compiler() {
@@ -58,19 +46,12 @@ need_compiler() {
     [ -e "/usr/$(prefix "$1")/lib/libc.so" ] || missing "no C library for $1; get it with: apt-get install $(packages "$1")"
 }
 
-# Sets CARGO and RUSTC to a toolchain that has the source of std: rustup's, or Debian's where rustup cannot load it.
+# Sets CARGO and RUSTC to a toolchain that has the source of std: rustup's, or else Debian's.
 need_std_source() {
     local source=lib/rustlib/src/rust/library/Cargo.lock
     CARGO=${CARGO:-cargo}
     RUSTC=${RUSTC:-rustc}
-    if command -v rustup >/dev/null; then
-        [ -e "$("$RUSTC" --print sysroot)/$source" ] || rustup component add rust-src >&2 ||
-            say "rustup cannot load rust-src; trying Debian's Rust"
-    fi
     if ! command -v "$RUSTC" >/dev/null || [ ! -e "$("$RUSTC" --print sysroot)/$source" ]; then
-        if [ ! -e "/usr/$source" ] && [ "$(id -u)" -eq 0 ] && [ -e /etc/debian_version ]; then
-            apt_get rustc-web cargo-web rust-web-src || true
-        fi
         if [ ! -e "/usr/$source" ] || [ ! -x /usr/bin/cargo ]; then
             missing "no source of std; get it with: rustup component add rust-src," \
                 "or: apt-get install rustc-web cargo-web rust-web-src"
