@@ -224,6 +224,25 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_the_grace_time_ends_a_child_whose_client_stays() {
+        for has_drained in [true, false] {
+            let mut child = child(Echo, Limits::default());
+            child.say(b"hello world");
+            child.expect(b"hello world");
+            child.drain();
+            if has_drained {
+                assert_eq!(child.rest(), b"SHUTDOWN");
+            }
+            child.context.force_close.raise();
+            let Child { thread, mut client, .. } = child;
+            assert!(matches!(decode(thread.join().unwrap().into()), CloseReason::Forced));
+            let mut rest = String::new();
+            client.read_to_string(&mut rest).unwrap();
+            assert_eq!(rest, if has_drained { "" } else { "SHUTDOWN" });
+        }
+    }
+
+    #[test]
     fn every_deadline_holds() {
         let short = Duration::from_millis(30);
         let unanswered = || Lines::new(|_, _| Ok(Flow::Continue));

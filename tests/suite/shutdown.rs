@@ -450,6 +450,7 @@ fn a_client_that_a_worker_serves_gets_reply_and_notice_before_the_forced_close()
         assert_eq!(served.rest(), b"lineSHUTDOWN\n");
         let report = running.report();
         assert_eq!((report.notified, report.closed, report.abandoned), (2, 2, 0));
+        assert!(report.took < Duration::from_millis(900), "{:?}", report.took);
     });
 }
 
