@@ -29,11 +29,11 @@ impl Sharing {
         Sharing { _folder: folder, path, servers: [first, second] }
     }
 
-    /// Both log each message at the same moment, a seventh of the file together: whichever of them rotates it, the last
-    /// messages are all there, twice.
+    /// Both log each message at the same moment, and an even number of lines fits, so that both find the file full:
+    /// whichever of them rotates it, the last messages are all there, twice.
     #[track_caller]
     fn expect_every_line(&self, rounds: u32) {
-        let (old, padding) = (format!("{}.1", self.path), "x".repeat(1_000));
+        let (old, padding) = (format!("{}.1", self.path), "x".repeat(1_050));
         let group = Group::new(self.servers[0].address(), "lo".parse().ok()).unwrap();
         let kept = |round: u32| (read(&old) + &read(&self.path)).matches(&format!("Received: {round} ")).count();
         for round in 0..rounds {
@@ -53,7 +53,8 @@ fn two_servers_that_rotate_one_file_lose_no_line() {
     guard(|| Sharing::new("shared", &group("239.1.1.5")).expect_every_line(400));
 }
 
-/// One of them gets the lock when the other one has rotated the file already, and renames nothing then.
+/// One of them gets the lock when the other one has rotated the file already, or has renamed it and not made the new one
+/// yet. It renames nothing then.
 #[test]
 fn a_server_that_comes_too_late_to_rotate_loses_no_line() {
     guard(|| {
@@ -61,9 +62,14 @@ fn a_server_that_comes_too_late_to_rotate_loses_no_line() {
             return;
         }
         let sharing = Sharing::new("late", &group("239.1.1.6"));
-        let mut tracer = Tracer::inject(sharing.servers[1].pid(), "flock", "delay_enter=100000", None);
-        sharing.expect_every_line(100);
-        assert!(tracer.hits() > 0);
+        let [first, second] = sharing.servers.each_ref().map(Daemon::pid);
+        // The first one opens the full file after 0.1 s, and the new one 0.1 s after it has renamed that.
+        let _slow = Tracer::inject(first, "openat", "delay_enter=100000", Some(sharing.path.as_ref()));
+        for delay in ["delay_enter=300000", "delay_enter=150000"] {
+            let mut late = Tracer::inject(second, "flock", delay, None);
+            sharing.expect_every_line(30);
+            assert!(late.hits() > 0);
+        }
     });
 }
 

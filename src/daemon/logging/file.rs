@@ -115,12 +115,12 @@ impl LogFile {
 
     /// Renames the file that `locked` is, and makes a new one.
     fn rotate(&mut self, locked: File, held: &Metadata, bytes: u64) -> io::Result<()> {
-        // The path may be a symbolic link. The rename must move the full file, and not the link.
-        let path = fs::canonicalize(&self.path)?;
-        if !is_same(&fs::metadata(&path)?, held) {
+        if !fs::metadata(&self.path).is_ok_and(|named| is_same(&named, held)) {
             // Another process has renamed the file, and released its lock, since this process opened the path.
             return self.reopen();
         }
+        // The path may be a symbolic link. The rename must move the full file, and not the link.
+        let path = fs::canonicalize(&self.path)?;
         let old = old_name(&path);
         match fs::rename(&path, &old) {
             Ok(()) => {
