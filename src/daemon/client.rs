@@ -81,42 +81,61 @@ fn run(address: &str, message: &str, every: Duration, count: Option<u64>) -> Res
         ErrorKind::InvalidInput => Failure::Usage(format!("{address:?}: expected ADDRESS:PORT, as in 127.0.0.1:9999")),
         _ => failed("connect to", error).into(),
     })?;
-    let (is_line, patience) = (message.ends_with('\n'), if count.is_some() { REPLY_TIMEOUT } else { every });
+    let patience = if count.is_some() { REPLY_TIMEOUT } else { every };
+    // Bytes that are missing of the reply.
+    let mut owed = 0;
     for sent in 1..=count.unwrap_or(u64::MAX) {
         let pause = if count.is_some() && sent == 1 { Duration::ZERO } else { every };
-        let received = receive(&mut stream, pause, &mut |_| false).map_err(|error| failed("receive from", error))?;
-        if let Received::Notice | Received::End = received {
-            break;
+        let mut late = |bytes: &[u8]| {
+            owed = still_owed(owed, message, bytes);
+            false
+        };
+        match receive(&mut stream, pause, &mut late).map_err(|error| failed("receive from", error))? {
+            Received::Notice => break,
+            Received::End if owed == 0 => break,
+            Received::End => return Err(unanswered(address)),
+            Received::Reply | Received::Timeout => {}
         }
         stream.write_all(message.as_bytes()).map_err(|error| failed("send to", error))?;
+        owed += message.len();
         let is_last = count == Some(sent);
         if is_last {
             // A server that greets its clients has sent a line that is no reply. All replies are there when the server
             // has seen the end, and ends its stream as well.
             stream.shutdown(Shutdown::Write).map_err(|error| failed("send to", error))?;
         }
-        let (mut total, mut whole) = (0, false);
-        let received = receive(&mut stream, patience, &mut |bytes| {
-            total += bytes.len();
-            whole = if is_line { bytes.ends_with(b"\n") } else { total >= message.len() };
-            whole && !is_last
-        });
-        match received.map_err(|error| failed("receive from", error))? {
+        let mut reply = |bytes: &[u8]| {
+            owed = still_owed(owed, message, bytes);
+            owed == 0 && !is_last
+        };
+        match receive(&mut stream, patience, &mut reply).map_err(|error| failed("receive from", error))? {
             Received::Reply => {}
-            // Without a number of messages, a late reply is logged while the client waits to send the next one.
-            Received::Timeout if whole || count.is_none() => {}
-            Received::End if whole => break,
-            Received::Notice if whole || count.is_none() => break,
+            // Without a number of messages, a late reply may come while the client waits to send the next one.
+            Received::Timeout if owed == 0 || count.is_none() => {}
+            Received::End if owed == 0 => break,
+            Received::Notice if owed == 0 || count.is_none() => break,
             Received::Timeout => {
                 let hint = "for a service of lines add --newline";
                 return Err(format!("no whole reply from {address} in {} seconds; {hint}", patience.as_secs()).into());
             }
-            Received::Notice | Received::End => {
-                return Err(format!("{address} closed the connection before its whole reply").into());
-            }
+            Received::Notice | Received::End => return Err(unanswered(address)),
         }
     }
     Ok(())
+}
+
+/// What is missing of the reply once these bytes have come: the reply to a line is whole at the end of a line, and any
+/// other one when it is as long as the message.
+fn still_owed(owed: usize, message: &str, bytes: &[u8]) -> usize {
+    match message.ends_with('\n') {
+        true if bytes.ends_with(b"\n") => 0,
+        true => owed,
+        false => owed.saturating_sub(bytes.len()),
+    }
+}
+
+fn unanswered(address: &str) -> Failure {
+    format!("{address} closed the connection before its whole reply").into()
 }
 
 /// Logs what the server sends, until `is_enough` says so, the server's notice, the end of the connection, or until `wait`
