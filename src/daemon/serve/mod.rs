@@ -1,6 +1,6 @@
 //! `lastorders serve`: from the command line to a running server.
 //!
-//! In come the words, the environment and the program's [`Services`]. Read `settings` first, then `services`, `table`
+//! In come the words, the environment and the program's [`Services`]. Read `settings` first, then `services`
 //! and `options`, which fill the settings; `run` makes the server from them. The rest is what `run` does around the
 //! server: `activation` takes inherited sockets, `notify` tells a supervisor, `background` detaches from the console,
 //! `privileges` changes the user, and there are the pid file and the console. `check` tries all of that out.
@@ -16,7 +16,6 @@ mod privileges;
 mod run;
 mod services;
 mod settings;
-mod table;
 
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub(crate) use self::options::{flags, read};

@@ -1,16 +1,100 @@
-//! The command line of `serve`, and its help.
+//! The options of `serve`: one table for the command line, the environment and the help.
 //!
-//! In come the words and the environment, out go the [`Settings`]. The table of options says how to read both, and the
-//! command line wins. Reading has no effect on the process, so that a fuzzer can do it.
+//! In come the words and the environment, out go the [`Settings`]. A row of the table has the option's name, what the help
+//! calls its value, its help text, and how to write the setting; a flag has no value, and `{default}` in a help text
+//! stands for the default socket. The command line wins. Reading has no effect on the process, so that a fuzzer can do
+//! it.
 
 use std::ffi::OsString;
 
 use lexopt::{Arg, Parser};
 
+use super::privileges::account;
 use super::services::Services;
 use super::settings::{Protocol, Settings, Socket};
-use super::table::{OPTIONS, Opt};
-use crate::daemon::values::{shown, text, unexpected};
+use crate::config::{BUFFER, CHILDREN, CONNECTIONS, KV_BYTES, KV_ENTRIES, QUEUE, WORKERS};
+use crate::daemon::logging;
+use crate::daemon::values::{
+    self, bytes, descriptor, group, interface, number, parsed, path, shown, text, time, unexpected, when_full,
+};
+
+/// Writes a setting from the option's text, or says what would be a right value.
+type Set = fn(&mut Settings, &str, &Services) -> Result<(), String>;
+
+/// An option of `serve`.
+struct Opt {
+    name: &'static str,
+    value: &'static str,
+    help: &'static str,
+    set: Set,
+}
+
+const fn opt(name: &'static str, value: &'static str, help: &'static str, set: Set) -> Opt {
+    Opt { name, value, help, set }
+}
+
+#[rustfmt::skip] // A row is easier to read than five lines.
+const OPTIONS: &[Opt] = &[
+    opt("tcp", "SERVICE=ADDR", "offer a service on an address; may be repeated [{default}]",
+        |it, text, services| add_sockets(it, text, |one| services.socket(Protocol::Tcp, one))),
+    opt("udp", "SERVICE=ADDR", "answer datagrams on an address; may be repeated",
+        |it, text, services| add_sockets(it, text, |one| services.socket(Protocol::Udp, one))),
+    opt("multicast", "GROUP:PORT", "log what is sent to a multicast group; may be repeated",
+        |it, text, _| add_sockets(it, text, |one| group(one).map(Socket::Multicast))),
+    opt("interface", "IF", "join the groups on it, a name or an address [the route's]",
+        |it, text, _| put(&mut it.interface, interface(text).map(Some))),
+    opt("bind-retry", "SECONDS", "try again for so long to bind what is taken or not there yet [0]",
+        |it, text, _| put(&mut it.bind_retry, time(text))),
+    opt("freebind", "", "bind to addresses that the machine gets later (IP_FREEBIND)",
+        |it, text, _| flag(&mut it.freebind, text)),
+    opt("workers", "N", "worker threads, 1 to 64 [4]", |it, text, _| put(&mut it.limits.workers, number(text, WORKERS))),
+    opt("connections", "N", "open connections, 1 to 16384 [128]",
+        |it, text, _| put(&mut it.limits.connections, number(text, CONNECTIONS))),
+    opt("queue", "N", "accepted connections that may wait for a worker, 1 to 1024 [64]",
+        |it, text, _| put(&mut it.limits.queue, number(text, QUEUE))),
+    opt("buffer", "BYTES", "each connection's input and output buffer, 64 to 1048576 [4096]",
+        |it, text, _| put(&mut it.limits.buffer, bytes(text, BUFFER))),
+    opt("grace", "SECONDS", "time clients have to leave after the shutdown notice, 0 to 86400 [5]",
+        |it, text, _| put(&mut it.limits.grace, time(text))),
+    opt("idle-timeout", "SECONDS", "silence allowed between requests, up to 86400, 0 for no limit [30]",
+        |it, text, _| put(&mut it.limits.idle_timeout, time(text))),
+    opt("request-timeout", "SECONDS", "time from a request's first byte to its last, 0 for no limit [10]",
+        |it, text, _| put(&mut it.limits.request_timeout, time(text))),
+    opt("write-timeout", "SECONDS", "time a client may leave a reply unread, 0 for no limit [10]",
+        |it, text, _| put(&mut it.limits.write_timeout, time(text))),
+    opt("when-full", "POLICY", "a new client when all connections are taken: wait, shed or reject [wait]",
+        |it, text, _| put(&mut it.limits.when_full, when_full(text))),
+    opt("per-client", "N", "open connections of one address (IPv6: /64), 1 to 16384, 0 for no limit [0]",
+        |it, text, _| put(&mut it.limits.per_client,
+            number(text, 0..=*CONNECTIONS.end()).map(|count| (count > 0).then_some(count)))),
+    opt("kv-entries", "N", "entries that the kv store holds, 1 to 1048576 [1024]",
+        |it, text, _| put(&mut it.kv_entries, number(text, KV_ENTRIES))),
+    opt("kv-bytes", "BYTES", "keys and values that the kv store holds, 64 to 67108864 [65536]",
+        |it, text, _| put(&mut it.kv_bytes, bytes(text, KV_BYTES))),
+    opt("control", "PATH", "answer `lastorders control` on a Unix socket",
+        |it, text, _| put(&mut it.control, path(text).map(Some))),
+    opt("fork", "", "serve each connection in a process of its own, in place of workers",
+        |it, text, _| flag(&mut it.fork, text)),
+    opt("max-children", "N", "processes that --fork may have at once, 1 to 1024 [50]",
+        |it, text, _| put(&mut it.max_children, number(text, CHILDREN))),
+    opt("log-level", "LEVEL", "off, error, warn, info, debug or trace [info]",
+        |it, text, _| put(&mut it.logging.level, parsed(text, "choose off, error, warn, info, debug or trace"))),
+    opt("log-file", "PATH", "log to this file too; SIGUSR2 opens it again",
+        |it, text, _| put(&mut it.logging.file, path(text).map(Some))),
+    opt("log-size", "SIZE", "what the log file may grow to before it becomes PATH.1, 16K to 4G [1M]",
+        |it, text, _| put(&mut it.logging.size, logging::size(text))),
+    opt("syslog", "", "log to syslog(3) too", |it, text, _| flag(&mut it.logging.syslog, text)),
+    opt("notify-fd", "N", "write a line to that inherited descriptor when ready (s6, OpenRC)",
+        |it, text, _| put(&mut it.notify_fd, descriptor(text).map(Some))),
+    opt("console", "", "stop when Enter is pressed, or standard input ends", |it, text, _| flag(&mut it.console, text)),
+    opt("daemon", "", "go on in the background; exit with 0 once every socket is bound",
+        |it, text, _| flag(&mut it.daemon, text)),
+    opt("pid-file", "PATH", "keep the process id in this file while the server runs",
+        |it, text, _| put(&mut it.pid_file, path(text).map(Some))),
+    opt("user", "NAME", "run as this user, or as UID:GID, once every socket is bound",
+        |it, text, _| put(&mut it.user, account(text).map(Some))),
+    opt("check", "", "do what a start does and undo it, print what the server would use at most, and exit", |it, text, _| flag(&mut it.check, text)),
+];
 
 /// Reads the words after `serve`, and each option that they leave out from its environment variable, which
 /// `variable` looks up. Returns `None` when the words ask for the help.
@@ -131,8 +215,8 @@ pub(crate) fn help(services: &Services) -> String {
         "\nTCP services: {}. UDP services: {}.\n\
          Times are in seconds, or have a unit: 500ms, 5s, 2m, 1h. Sizes are in bytes, or have one: 64k, 1M.\n\
          Each option is also read from the environment, as LASTORDERS_WORKERS and so on; lists are split at commas, an\n\
-         empty value is as if unset, and options without a value take 1, yes, true, on or 0, no, false, off. An option is a\n\
-         usage error where it has no effect, and a variable a warning.\n\
+         empty value is as if unset, and options without a value take 1, yes, true, on or 0, no, false, off. An option that\n\
+         has no effect is a usage error, and a variable that has none a warning.\n\
          SIGUSR1 logs the counters, SIGUSR2 opens the log file again. A second signal to stop ends the grace time, a third exits at once.\n\
          Sockets passed by systemd (LISTEN_FDS) are served by the service that they are named after; NOTIFY_SOCKET and WATCHDOG_USEC are honoured.\n\
          Exit codes: 0 stopped as asked, 1 could not start or run, 2 usage.\n",
@@ -140,6 +224,25 @@ pub(crate) fn help(services: &Services) -> String {
         services.names(Protocol::Udp)
     );
     text
+}
+
+fn put<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *field = value?;
+    Ok(())
+}
+
+/// On the command line a flag has an empty text. A variable can also switch the flag off.
+fn flag(field: &mut bool, text: &str) -> Result<(), String> {
+    put(field, if text.is_empty() { Ok(true) } else { values::flag(text) })
+}
+
+/// Adds the sockets of a list, which `read` reads one by one.
+fn add_sockets(
+    settings: &mut Settings,
+    list: &str,
+    read: impl Fn(&str) -> Result<Socket, String>,
+) -> Result<(), String> {
+    list.split(',').try_for_each(|one| read(one).map(|socket| settings.sockets.push(socket)))
 }
 
 /// The options that take no value, as a command line has them.
