@@ -223,3 +223,27 @@ fn a_log_file_that_is_opened_again_during_the_start_is_the_users() {
         daemon.wait_ok();
     });
 }
+
+/// The first lines of the start rotate a full log file: the new one is the user's, so that the user can rotate it again.
+#[test]
+fn a_log_file_that_a_warning_of_the_start_rotates_is_the_users() {
+    guard(|| {
+        if skips_without_root() {
+            return;
+        }
+        let folder = Folder::new("early-rotation");
+        let path = folder.file("log");
+        fs::write(&path, "x".repeat(16 * 1024 - 1) + "\n").unwrap();
+        for file in [folder.file(""), path.clone()] {
+            chown(file, Some(USER), Some(USER)).unwrap();
+        }
+        let mut program = command();
+        program.env("LASTORDERS_WORKER", "1").args(["serve", "--tcp", "echo=127.0.0.1:0", "--user", "65534:65534"]);
+        let mut daemon = Daemon::spawn(program.args(["--log-file", &path, "--log-size", "16K"]));
+        daemon.wait_for("Server started on ");
+        assert_eq!(read(format!("{path}.1")).len(), 16 * 1024);
+        assert_eq!(fs::metadata(&path).unwrap().uid(), USER);
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait_ok();
+    });
+}

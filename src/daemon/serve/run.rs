@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::{fs, io};
+use std::{fs, io, mem};
 
 use lexopt::Parser;
 use log::LevelFilter;
@@ -61,30 +61,18 @@ fn run(mut settings: Settings, mut services: Services) -> Result<(), Failure> {
     if settings.check {
         return Ok(print(&check(builder, &settings, warnings)?)?);
     }
-    let mut builder = notifications.attach(builder)?;
-    start_logging(&settings)?;
-    warnings.iter().for_each(|text| warn!("{text}"));
-    if settings.daemon {
-        builder = detached(builder)?;
-    }
-    let builder = builder.on_readable(logging::room()?, logging::flush);
-    let builder = builder.handle_signals().on_signal(Signal::SIGUSR2 as i32, logging::reopen)?;
-    // By default the kernel ends a process whose log file reaches `ulimit -f`. With the signal handled, the write fails
-    // instead.
-    let builder = builder.on_signal(Signal::SIGXFSZ as i32, || {})?;
-    let server = match &settings.user {
-        Some(user) => user.with_file_rights(|| builder.build())?,
-        None => builder.build(),
+    let builder = notifications.attach(builder)?;
+    let console = logging::console();
+    let start = || {
+        logging::start(&settings.logging, console)?;
+        start(builder, &settings, &warnings)
     };
-    match server {
-        // A signal to stop came before the server was built, so nothing failed. With --daemon this is an error all the
-        // same, because the process that waits for the server must report that there is none.
-        Err(stopped @ Error::Stopped { .. }) if !settings.daemon => {
-            info!("Server stopped. {stopped}");
-            Ok(())
-        }
-        server => serve(server?, &settings),
-    }
+    let server = match &settings.user {
+        // What a line of the log makes, renames or empties must be what the user may change.
+        Some(user) => user.with_file_rights(start)?,
+        None => start(),
+    };
+    server?.map_or(Ok(()), |server| serve(server, &settings))
 }
 
 /// Refuses what is not possible together with `--console`.
@@ -182,18 +170,32 @@ fn with_settings(builder: Builder, settings: &Settings) -> Builder {
     if settings.fork { builder.forking(settings.max_children) } else { builder }
 }
 
-fn start_logging(settings: &Settings) -> Result<(), String> {
+/// Logs the warnings, goes to the background if that is wanted, and builds the server. Returns `None` when a signal to stop
+/// came first.
+fn start(mut builder: Builder, settings: &Settings, warnings: &[String]) -> Result<Option<Server>, Failure> {
     let logging = &settings.logging;
-    let console = logging::console();
-    match &settings.user {
-        Some(user) => user.with_file_rights(|| logging::start(logging, console))??,
-        None => logging::start(logging, console)?,
-    }
     let only_console = !logging.syslog && logging.file.is_none() && logging.level != LevelFilter::Off;
     if settings.daemon && only_console {
         warn!("Nothing will be logged, --daemon leaves the console; add --syslog or --log-file PATH");
     }
-    Ok(())
+    warnings.iter().for_each(|text| warn!("{text}"));
+    if settings.daemon {
+        builder = detached(builder)?;
+    }
+    let builder = builder.on_readable(logging::room()?, logging::flush);
+    let builder = builder.handle_signals().on_signal(Signal::SIGUSR2 as i32, logging::reopen)?;
+    // By default the kernel ends a process whose log file reaches `ulimit -f`. With the signal handled, the write fails
+    // instead.
+    let builder = builder.on_signal(Signal::SIGXFSZ as i32, || {})?;
+    match builder.build() {
+        // A signal to stop came before the server was built, so nothing failed. With --daemon this is an error all the
+        // same, because the process that waits for the server must report that there is none.
+        Err(stopped @ Error::Stopped { .. }) if !settings.daemon => {
+            info!("Server stopped. {stopped}");
+            Ok(None)
+        }
+        server => Ok(Some(server?)),
+    }
 }
 
 /// Continues in the background. The process that was started exits once the server is ready and not before, because it
@@ -205,11 +207,16 @@ fn detached(builder: Builder) -> Result<Builder, String> {
 }
 
 fn serve(server: Server, settings: &Settings) -> Result<(), Failure> {
-    // Removed when this function returns, whichever way it does.
-    let _pid_file = settings.pid_file.as_deref().map(PidFile::write).transpose()?;
-    if let Some(user) = &settings.user {
-        user.become_user()?;
+    let pid_file = settings.pid_file.as_deref().map(PidFile::write).transpose();
+    if let Some(user) = &settings.user
+        && let Err(error) = user.become_user()
+    {
+        // The rights may still be root's, with which a server must not remove its control socket. The next one does.
+        mem::forget(server);
+        return Err(error.into());
     }
+    // Removed when this function returns, whichever way it does.
+    let _pid_file = pid_file?;
     if settings.daemon {
         // An error that ends the server before it is ready is still shown on the console, but no line of the log.
         logging::leave_console();
