@@ -66,6 +66,12 @@ impl SharedCounter {
         self.taken.add(self.added.take());
         self.taken.value()
     }
+
+    /// The value as it was when this process, or its parent before the fork, last read it. For a forked child: what a child
+    /// took from the event, its parent would miss.
+    pub(crate) fn last_value(&self) -> u64 {
+        self.taken.value()
+    }
 }
 
 /// The lines that the process's log has lost, if its logger counts them.
@@ -131,8 +137,9 @@ macro_rules! counters {
         }
 
         impl Counters {
-            pub(crate) fn snapshot(&self) -> Stats {
-                let log_lines_lost = LOST_LINES.get().map_or(0, SharedCounter::value);
+            /// Reads the lost lines by `read`.
+            pub(crate) fn snapshot(&self, read: fn(&SharedCounter) -> u64) -> Stats {
+                let log_lines_lost = LOST_LINES.get().map_or(0, read);
                 Stats { $($name: self.$name.value(),)+ log_lines_lost, ..Stats::default() }
             }
         }
@@ -241,7 +248,7 @@ mod tests {
         let counters = Counters::default();
         counters.accepted.add(3);
         counters.timed_out_write.add(1);
-        let line = counters.snapshot().to_string();
+        let line = counters.snapshot(SharedCounter::value).to_string();
         assert!(line.contains("accepted=3 ") && line.contains(" timed_out_write=1 "), "{line}");
         assert!(!line.contains('\n'));
     }

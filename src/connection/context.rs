@@ -146,15 +146,18 @@ impl Context {
             self.counters.open_max.raise(count as u64);
         }
     }
+
+    pub(crate) fn read_stats(&self, read: fn(&SharedCounter) -> u64) -> Stats {
+        let counters = self.counters.snapshot(read);
+        let Some(family) = &self.family else { return Stats { served: self.served_by_workers(), ..counters } };
+        let open = family.children.load(Ordering::Relaxed) as u64;
+        Stats { served: read(&family.served), notices: read(&family.notices), open, ..counters }
+    }
 }
 
 impl StatsSource for Context {
     /// All counters, but for those of slots and queue.
     fn stats(&self) -> Stats {
-        let Some(family) = &self.family else {
-            return Stats { served: self.served_by_workers(), ..self.counters.snapshot() };
-        };
-        let open = family.children.load(Ordering::Relaxed) as u64;
-        Stats { served: family.served.value(), notices: family.notices.value(), open, ..self.counters.snapshot() }
+        self.read_stats(if self.is_child() { SharedCounter::last_value } else { SharedCounter::value })
     }
 }
