@@ -1,6 +1,7 @@
 //! A log file that several processes write to, and rotate.
 
 use std::fs::{self, File};
+use std::thread;
 
 use lastorders::Group;
 use nix::fcntl::{Flock, FlockArg};
@@ -98,5 +99,28 @@ fn a_lock_that_stays_delays_a_rotation_and_no_line() {
         let kept = texts(&(read(&old) + &read(&path)));
         let shown: Vec<_> = daemon.log.iter().map(|line| line.split_once("] ").unwrap().1).collect();
         assert_eq!(kept, shown[shown.len() - kept.len()..]);
+    });
+}
+
+/// Four servers write to one small file as fast as they can, so that each often looks at the path just when another one has
+/// moved the file and made no new one yet: to none of them has the file failed.
+#[test]
+fn servers_that_rotate_one_file_quickly_never_find_it_broken() {
+    guard(|| {
+        let folder = Folder::new("quick");
+        let path = folder.file("log");
+        let mut servers: [Daemon; 4] =
+            std::array::from_fn(|_| Daemon::echo(&["--log-file", &path, "--log-size", "16K", "--log-level", "debug"]));
+        thread::scope(|scope| {
+            for server in &servers {
+                let address = server.address();
+                scope.spawn(move || visits(address, 2_000));
+            }
+        });
+        for server in &mut servers {
+            stop(server);
+            let failed: Vec<_> = server.log.iter().filter(|line| line.contains("cannot write to")).collect();
+            assert_eq!(failed, [""; 0]);
+        }
     });
 }
