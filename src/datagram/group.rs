@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::str::FromStr;
 
+use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::net::if_::if_nametoindex;
@@ -47,7 +48,11 @@ impl Interface {
     /// # Errors
     /// `AddrNotAvailable` when there is no such interface now.
     fn index(&self) -> io::Result<u32> {
-        if_nametoindex(self.name()?.as_str()).map_err(|_| self.missing())
+        if_nametoindex(self.name()?.as_str()).map_err(|error| match error {
+            // The C libraries ask through a socket, for which there may be no descriptor.
+            Errno::ENODEV => self.missing(),
+            error => error.into(),
+        })
     }
 
     /// Its first IPv4 address, by which an IPv4 membership names its interface.
