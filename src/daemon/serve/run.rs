@@ -46,15 +46,15 @@ fn run(mut settings: Settings, mut services: Services) -> Result<(), Failure> {
     let notifications = Notifications::from_environment(settings.notify_fd).map_err(Failure::Usage)?;
     check_console(&settings)?;
     check_paths(&settings)?;
+    if settings.sockets.is_empty() && inherited.is_empty() {
+        settings.sockets.extend(services.socket(Protocol::Tcp, &services.example(Protocol::Tcp)));
+    }
     let passed = |name: &str| inherited.iter().any(|(passed, _)| *passed == name);
     let mut warnings = options::check_effects(&settings, &services, passed).map_err(Failure::Usage)?;
     let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     warnings.extend(options::unknown_variables(names));
     if settings.daemon {
         settings.make_paths_absolute()?;
-    }
-    if settings.sockets.is_empty() && inherited.is_empty() {
-        settings.sockets.extend(services.socket(Protocol::Tcp, &services.example(Protocol::Tcp)));
     }
     let builder = with_sockets(Builder::new(), inherited, &settings, &mut services)?;
     let builder = with_settings(builder, &settings);
