@@ -1,19 +1,20 @@
 //! Writes to a descriptor that the process was started with, and never waits for it.
 //!
-//! The flags of such a descriptor belong to every process that has it, so O_NONBLOCK must not be set there. And poll(2)
-//! says of a terminal only that it has room for a byte. So this module opens the pipe or the terminal again, which
-//! makes a description of its own (proc(5), `/proc/pid/fd`).
+//! The flags of such a descriptor belong to every process that has it, so O_NONBLOCK must not be set there. And room that
+//! poll(2) has found may be taken by another writer. So this module opens the pipe or the terminal again, which makes a
+//! description of its own (proc(5), `/proc/pid/fd`).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, SpliceFFlags, splice};
 use nix::libc::PIPE_BUF;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 use nix::sys::termios::tcgetsid;
+use nix::unistd::pipe2;
 
 /// A descriptor that is written to without waiting.
 #[derive(Debug)]
@@ -29,8 +30,11 @@ enum Way {
     Plain,
     /// By MSG_DONTWAIT.
     Socket,
-    /// The description is shared: so many bytes at a time, once poll(2) has found room.
-    Shared { chunk: usize },
+    /// By SPLICE_F_NONBLOCK: the description is shared, and its pipe may not be opened.
+    SharedPipe,
+    /// A byte at a time, once poll(2) has found room: the description is shared, and its terminal may not be opened. The
+    /// one way that can wait, if another process writes to that terminal at the same moment.
+    SharedTerminal,
 }
 
 impl Output {
@@ -53,8 +57,7 @@ impl Output {
         let own = own.or_else(|error| if tcgetsid(&file).is_ok() { open("/dev/tty") } else { Err(error) });
         Ok(match own {
             Ok(file) => Output { file, way: Way::Plain },
-            // A pipe that has room has room for PIPE_BUF bytes (pipe(7)).
-            Err(_) => Output { way: Way::Shared { chunk: if file.is_terminal() { 1 } else { PIPE_BUF } }, file },
+            Err(_) => Output { way: if kind.is_fifo() { Way::SharedPipe } else { Way::SharedTerminal }, file },
         })
     }
 
@@ -66,14 +69,29 @@ impl Output {
         match self.way {
             Way::Plain => self.file.write(bytes),
             Way::Socket => Ok(send(self.file.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?),
-            Way::Shared { chunk } => {
+            Way::SharedPipe => {
+                // What splice(2) leaves in this pipe is dropped with it.
+                let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+                let count = File::from(writer).write(&bytes[..PIPE_BUF.min(bytes.len())])?;
+                Ok(splice(reader, None, &self.file, None, count, SpliceFFlags::SPLICE_F_NONBLOCK)?)
+            }
+            Way::SharedTerminal => {
                 let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
                 if poll(&mut fds, PollTimeout::ZERO)? == 0 {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                self.file.write(&bytes[..chunk.min(bytes.len())])
+                self.file.write(&bytes[..1])
             }
         }
+    }
+
+    /// Writes as much of a text as the kernel takes at once.
+    fn show(&mut self, text: &str) -> io::Result<()> {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            rest = &rest[self.write(rest)?..];
+        }
+        Ok(())
     }
 
     /// The device and inode numbers of what is written to.
@@ -95,5 +113,35 @@ fn open(path: &str) -> io::Result<File> {
 
 /// Shows a text to a person, as far as `fd` takes it at once. A text that nobody reads is no failure.
 pub(crate) fn show(fd: impl AsFd, text: &str) {
-    let _ = Output::new(fd).and_then(|mut output| output.write(text.as_bytes()));
+    let _ = Output::new(fd).and_then(|mut output| output.show(text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    /// No look before the write, after which another writer could take the room.
+    #[test]
+    fn a_shared_pipe_takes_what_it_has_room_for_and_is_never_waited_for() {
+        let (reader, writer) = io::pipe().unwrap();
+        let (mut reader, file) =
+            (File::from(std::os::fd::OwnedFd::from(reader)), std::os::fd::OwnedFd::from(writer).into());
+        let mut output = Output { file, way: Way::SharedPipe };
+        let mut sent = 0;
+        let error = loop {
+            match output.write(&[b'x'; 3_000]) {
+                Ok(count) => sent += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(sent > 10_000);
+        reader.read_exact(&mut vec![0; sent]).unwrap();
+        assert_eq!(output.write(b"hello").unwrap(), 5);
+        drop(output);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "hello");
+    }
 }

@@ -39,7 +39,7 @@ impl Hooks {
 
     pub(super) fn run_readable_hook(&mut self) {
         if let Some((_, action)) = &mut self.readable {
-            call("readable", action);
+            call("readable descriptor", action);
         }
     }
 

@@ -34,9 +34,11 @@ pub(crate) enum Rest {
 
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    /// Invariant: never more than `SIZE` bytes; they, and a line more, are allocated at start. May begin within a line.
+    /// Invariant: never more than `SIZE` bytes; they, and a line more, are allocated at start.
     bytes: Vec<u8>,
     form: Form,
+    /// `bytes` begins with the rest of a line.
+    within_line: bool,
     /// Lines that were lost since the count was last reported.
     lost: u64,
     /// The time of the next attempt, after one that failed. `None` makes the next line an attempt.
@@ -45,13 +47,20 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     pub(crate) fn new(form: Form) -> Backlog {
-        Backlog { bytes: Vec::with_capacity(SIZE + line::LONGEST), form, lost: 0, next_attempt: None }
+        Backlog {
+            bytes: Vec::with_capacity(SIZE + line::LONGEST),
+            form,
+            within_line: false,
+            lost: 0,
+            next_attempt: None,
+        }
     }
 
     /// Adds a line, and writes what the sink takes. Returns what is left, and how many lines were lost: this one, if any.
     pub(crate) fn push(&mut self, now: Instant, line: &Line, write: Write<'_>) -> (Rest, u64) {
+        let mut rest = Rest::Nothing;
         if self.lost > 0 || self.bytes.len() + line::LONGEST > SIZE {
-            self.flush(now, write);
+            rest = self.flush(now, write);
             // With less room than this the count would be all that fits, again and again.
             if self.bytes.len() + 2 * line::LONGEST <= SIZE {
                 self.report_lost();
@@ -59,7 +68,10 @@ impl Backlog {
         }
         let kept = self.lost == 0 && self.append(line);
         self.lost += u64::from(!kept);
-        (self.flush(now, write), u64::from(!kept))
+        if !matches!(rest, Rest::Failed(_)) {
+            rest = self.flush(now, write);
+        }
+        (rest, u64::from(!kept))
     }
 
     /// Writes what the sink takes: the lines that wait, then the count of those that were lost.
@@ -70,7 +82,7 @@ impl Backlog {
         loop {
             while !self.bytes.is_empty() {
                 match write(&self.bytes) {
-                    Ok(count) => drop(self.bytes.drain(..count)),
+                    Ok(count) => self.within_line = self.bytes.drain(..count).next_back() != Some(b'\n'),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Rest::Blocked,
                     Err(error) => {
@@ -87,11 +99,19 @@ impl Backlog {
         }
     }
 
+    /// Drops the rest of a line whose beginning went elsewhere.
+    pub(crate) fn drop_rest_of_line(&mut self) {
+        if std::mem::take(&mut self.within_line) {
+            let end = self.bytes.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            self.bytes.drain(..end);
+        }
+    }
+
     /// Drops the lines that wait, and returns how many there were.
     pub(crate) fn clear(&mut self) -> u64 {
         let lines = self.bytes.iter().filter(|byte| **byte == b'\n').count();
         self.bytes.clear();
-        self.lost = 0;
+        (self.within_line, self.lost) = (false, 0);
         lines as u64
     }
 
@@ -203,6 +223,31 @@ mod tests {
         assert_eq!(at(2_000, false), (false, 0, 1));
         assert_eq!(at(2_001, false), (false, 1, 6), "the lines have waited");
         assert_eq!(at(2_002, true), (true, 1, 6));
+    }
+
+    #[test]
+    fn a_failure_is_told_once_whatever_finds_it() {
+        let (mut backlog, mut sink, now) = sink(10);
+        let long = Line::warning(&"x".repeat(3_000));
+        (0..8).for_each(|_| drop(backlog.push(now, &long, &mut |bytes| sink.write(bytes))));
+        sink.fails = true;
+        let rest = backlog.push(now, &long, &mut |bytes| sink.write(bytes)).0;
+        assert!(matches!(rest, Rest::Failed(_)), "a full backlog is flushed before the line is added: {rest:?}");
+        assert!(matches!(backlog.flush(now, &mut |bytes| sink.write(bytes)), Rest::Failing));
+    }
+
+    #[test]
+    fn the_rest_of_a_line_can_be_dropped() {
+        let (mut backlog, mut sink, now) = sink(20);
+        for text in ["first", "second"] {
+            backlog.push(now, &Line::warning(&text), &mut |bytes| sink.write(bytes));
+        }
+        let first = sink.taken.len();
+        backlog.drop_rest_of_line();
+        backlog.drop_rest_of_line();
+        sink.room = usize::MAX;
+        backlog.flush(now, &mut |bytes| sink.write(bytes));
+        assert!(sink.taken[first..].starts_with(b"20") && sink.taken.ends_with(b" second\n"));
     }
 
     #[test]

@@ -73,6 +73,7 @@ impl LogFile {
     /// Opens the file again under its name. When that fails, the old file stays open.
     pub(crate) fn reopen(&mut self) -> io::Result<()> {
         (self.file, self.torn) = open(&self.path)?;
+        self.within_line = false;
         Ok(())
     }
 

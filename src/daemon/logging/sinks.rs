@@ -4,9 +4,10 @@
 //! its backlog, and the accept loop flushes that when the sink has room. A sink that fails must not end the server, so
 //! what goes wrong with one appears on the others.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::panic;
+use std::panic::{self, PanicHookInfo};
 use std::path::PathBuf;
 use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -56,9 +57,9 @@ static SINKS: Mutex<Option<Sinks>> = Mutex::new(None);
 struct Sinks {
     line: Line,
     sinks: Vec<Sink>,
-    /// Becomes readable when a sink that was blocked has room.
-    room: Epoll,
-    /// The process that flushes the backlogs. A forked child has copies of them.
+    /// Becomes readable when a sink that was blocked has room. `None` in a forked child, which has no accept loop.
+    room: Option<Epoll>,
+    /// The process whose lines wait in the backlogs. A forked child has copies of them.
     process: u32,
 }
 
@@ -78,7 +79,7 @@ enum Out {
 /// # Errors
 /// When the log file cannot be opened, or there are no descriptors left.
 pub(crate) fn start(logging: &Logging, console: Option<(Output, Form)>) -> Result<(), String> {
-    // Reads the time zone now: after a change of the user, the process may not be able to read the zone's file.
+    // Reads the time zone now: later the zone's file may be out of reach.
     localtime::now();
     let mut sinks = Vec::new();
     let mut add = |out, form| sinks.push(Sink { out, backlog: Backlog::new(form) });
@@ -93,8 +94,8 @@ pub(crate) fn start(logging: &Logging, console: Option<(Output, Form)>) -> Resul
     }
     let room = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed("make an epoll instance for the log"))?;
     let _ = LOST_LINES.set(SharedCounter::new().map_err(failed("make an event for the log"))?);
-    silence_handled_panics();
-    *lock() = Some(Sinks { line: Line::new(), sinks, room, process: process::id() });
+    *lock() = Some(Sinks { line: Line::new(), sinks, room: Some(room), process: process::id() });
+    panic::set_hook(Box::new(log_panic));
     if log::set_logger(&Logger).is_ok() {
         log::set_max_level(logging.level);
     }
@@ -109,14 +110,15 @@ pub(crate) fn room() -> Result<OwnedFd, String> {
     let mut sinks = lock();
     let sinks = sinks.as_mut().ok_or("the log has not started")?;
     sinks.process = process::id();
-    sinks.room.0.try_clone().map_err(failed("duplicate the log's epoll instance"))
+    let room = sinks.room.as_ref().ok_or("a child does not flush the log")?;
+    room.0.try_clone().map_err(failed("duplicate the log's epoll instance"))
 }
 
 /// Writes what the sinks have room for.
 pub(crate) fn flush() {
     if let Some(sinks) = lock().as_mut() {
         // Takes the event, which was asked for once.
-        let _ = sinks.room.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
+        let _ = sinks.room.as_ref().map(|room| room.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO));
         sinks.flush();
     }
 }
@@ -153,7 +155,7 @@ impl Log for Logger {
 
     fn log(&self, record: &Record<'_>) {
         if let Some(sinks) = lock().as_mut().filter(|_| self.enabled(record.metadata())) {
-            sinks.log(record);
+            sinks.log(record.level(), record.args());
         }
     }
 
@@ -162,79 +164,95 @@ impl Log for Logger {
         if let Some(sinks) = lock().as_mut() {
             sinks.forget_parent();
             sinks.flush();
-            count_lost(sinks.sinks.iter_mut().map(|sink| sink.backlog.clear()).sum());
+            if sinks.room.is_none() {
+                count_lost(sinks.sinks.iter_mut().map(|sink| sink.backlog.clear()).sum());
+            }
         }
     }
 }
 
 impl Sinks {
-    fn log(&mut self, record: &Record<'_>) {
+    fn log(&mut self, level: Level, text: &impl fmt::Display) {
         self.forget_parent();
-        self.line.compose(record.level(), record.args());
+        self.line.compose(level, text);
+        self.hand_out(Sink::push, None);
+    }
+
+    fn flush(&mut self) {
+        self.hand_out(|sink, _, room| sink.flush(room), None);
+    }
+
+    /// Calls `act` for each sink but `except`, and tells of the one that has begun to fail on the others.
+    fn hand_out(&mut self, act: impl Fn(&mut Sink, &Line, Option<&Epoll>) -> Option<io::Error>, except: Option<usize>) {
         let mut failed = None;
-        for (index, sink) in self.sinks.iter_mut().enumerate() {
-            if let Some(error) = sink.push(&self.line, &self.room) {
+        for (index, sink) in self.sinks.iter_mut().enumerate().filter(|(index, _)| Some(*index) != except) {
+            if let Some(error) = act(sink, &self.line, self.room.as_ref()) {
                 failed = Some((index, format!("Log lines wait or are lost: cannot write to {}: {error}", sink.out)));
             }
         }
-        if let Some((failed, text)) = failed {
+        // At most once for each sink, until it works again.
+        if let Some((index, text)) = failed {
             self.line.compose(Level::Error, &text);
-            for (index, sink) in self.sinks.iter_mut().enumerate() {
-                if index != failed {
-                    sink.push(&self.line, &self.room);
-                }
-            }
+            self.hand_out(Sink::push, Some(index));
         }
     }
 
-    /// In a forked child, drops the copies of what the parent will write. The child writes what it logs by itself, and
-    /// has no accept loop that would flush.
+    /// In a forked child, drops the copies of what the parent will write. The child writes what it logs by itself.
     fn forget_parent(&mut self) {
         if self.process != process::id() {
-            self.process = process::id();
+            (self.process, self.room) = (process::id(), None);
             for sink in &mut self.sinks {
                 sink.backlog.clear();
             }
         }
     }
 
-    fn flush(&mut self) {
-        for sink in &mut self.sinks {
-            let out = &mut sink.out;
-            let rest = sink.backlog.flush(Instant::now(), &mut |bytes| out.write(bytes));
-            sink.ask_for_room(&rest, &self.room);
-        }
-    }
-
     /// Opens the log file again, if there is one. When that fails, the old file stays open.
     fn reopen(&mut self) -> Option<Result<(), String>> {
-        self.sinks.iter_mut().find_map(|sink| {
+        let outcome = self.sinks.iter_mut().find_map(|sink| {
             let Out::File(file) = &mut sink.out else { return None };
+            let reopened = file.reopen();
+            if reopened.is_ok() {
+                sink.backlog.drop_rest_of_line();
+            }
             sink.backlog.next_attempt = None;
-            Some(file.reopen().map_err(|error| format!("cannot open log file {} again: {error}", file.path.display())))
-        })
+            Some(reopened.map_err(|error| format!("cannot open log file {} again: {error}", file.path.display())))
+        });
+        self.flush();
+        outcome
     }
 }
 
 impl Sink {
-    /// Returns the error that began an outage.
-    fn push(&mut self, line: &Line, room: &Epoll) -> Option<io::Error> {
+    /// Adds a line. Returns the error that began an outage.
+    fn push(&mut self, line: &Line, room: Option<&Epoll>) -> Option<io::Error> {
         let out = &mut self.out;
         let (rest, lost) = self.backlog.push(Instant::now(), line, &mut |bytes| out.write(bytes));
         count_lost(lost);
-        self.ask_for_room(&rest, room);
-        if let Rest::Failed(error) = rest { Some(error) } else { None }
+        self.ask_for_room(rest, room)
     }
 
-    /// Has `room` tell once when a blocked sink can be written to.
-    fn ask_for_room(&self, rest: &Rest, room: &Epoll) {
-        if matches!(rest, Rest::Blocked) {
-            let mut event = EpollEvent::new(EpollFlags::EPOLLOUT | EpollFlags::EPOLLONESHOT, 0);
-            if room.modify(&self.out, &mut event) == Err(Errno::ENOENT) {
-                // Otherwise the next line is the next attempt.
-                let _ = room.add(&self.out, event);
+    /// Returns the error that began an outage.
+    fn flush(&mut self, room: Option<&Epoll>) -> Option<io::Error> {
+        let out = &mut self.out;
+        let rest = self.backlog.flush(Instant::now(), &mut |bytes| out.write(bytes));
+        self.ask_for_room(rest, room)
+    }
+
+    /// Has `room` tell once when a blocked sink can be written to. Returns the error of one that failed.
+    fn ask_for_room(&self, rest: Rest, room: Option<&Epoll>) -> Option<io::Error> {
+        match (rest, room) {
+            (Rest::Failed(error), _) => return Some(error),
+            (Rest::Blocked, Some(room)) => {
+                let mut event = EpollEvent::new(EpollFlags::EPOLLOUT | EpollFlags::EPOLLONESHOT, 0);
+                if room.modify(&self.out, &mut event) == Err(Errno::ENOENT) {
+                    // If this fails, the next line is the next attempt.
+                    let _ = room.add(&self.out, event);
+                }
             }
+            _ => {}
         }
+        None
     }
 }
 
@@ -258,8 +276,8 @@ impl AsFd for Out {
     }
 }
 
-impl std::fmt::Display for Out {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Out::Console(_) => f.write_str("the console"),
             Out::File(file) => file.path.display().fmt(f),
@@ -278,16 +296,13 @@ fn count_lost(lines: u64) {
     }
 }
 
-/// Keeps the default panic hook from printing a message, or a whole backtrace, for panics that are caught and
-/// handled: those of services, which the engine logs; and that of the thread pool when it cannot start a thread, which
-/// is reported as a start-up error.
-fn silence_handled_panics() {
-    let default = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        let of_service = thread::current().name() == Some("worker");
-        let of_pool = info.location().is_some_and(|location| location.file().contains("threadpool"));
-        if !(of_service || of_pool) {
-            default(info);
-        }
-    }));
+/// The panic hook: a line in the log, as for everything else. The default one waits for standard error, and shows a
+/// message as it is. The engine itself logs the panics of services on its workers; a pool that cannot start a thread is
+/// reported as a start-up error. A panic while a line is logged has none.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let of_service = thread::current().name() == Some("worker");
+    let of_pool = info.location().is_some_and(|location| location.file().contains("threadpool"));
+    if let (false, Ok(mut sinks)) = (of_service || of_pool, SINKS.try_lock()) {
+        sinks.iter_mut().for_each(|sinks| sinks.log(Level::Error, info));
+    }
 }
