@@ -40,7 +40,7 @@ A reply is whole with as many bytes as the message, or at the end of a line wher
 
 As a probe: lastorders client 127.0.0.1:9996 --newline --message \"GET a\" --count 1
 
-Exit codes: 0 the server closed, or all N messages had their reply; 1 no connection, or no whole reply; 2 usage.
+Exit codes: 0 the server closed, or all N messages had their reply; 1 no connection, BUSY, or no whole reply; 2 usage.
 ";
 
 /// Reads the words after `client`.
@@ -101,8 +101,8 @@ fn run(address: &str, message: &str, every: Duration, count: Option<u64>) -> Res
         let is_last = count == Some(sent);
         if is_last {
             // A server that greets its clients has sent a line that is no reply. All replies are there when the server
-            // has seen the end, and ends its stream as well.
-            stream.shutdown(Shutdown::Write).map_err(|error| failed("send to", error))?;
+            // has seen the end, and ends its stream as well. If it is gone already (ENOTCONN), what it sent is still there.
+            let _ = stream.shutdown(Shutdown::Write);
         }
         let mut reply = |bytes: &[u8]| {
             owed = still_owed(owed, message, bytes);
@@ -139,15 +139,16 @@ fn unanswered(address: &str) -> Failure {
 }
 
 /// Logs what the server sends, until `is_enough` says so, the server's notice, the end of the connection, or until `wait`
-/// is over.
+/// is over. Looks at least once, whatever the wait.
+///
+/// # Errors
+/// Also when the server answers that it is full.
 fn receive(stream: &mut TcpStream, wait: Duration, is_enough: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<Received> {
     let until = Instant::now() + wait;
     let mut bytes = [0; 4096];
     loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(Received::Timeout);
-        }
+        // A time-out of 0 would be none.
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         stream.set_read_timeout(Some(left))?;
         let received = match stream.read(&mut bytes) {
             Ok(0) => return Ok(Received::End),
@@ -163,8 +164,14 @@ fn receive(stream: &mut TcpStream, wait: Duration, is_enough: &mut dyn FnMut(&[u
             return Ok(Received::Notice);
         }
         info!("Received {:?}", String::from_utf8_lossy(received));
+        if received == config::BUSY {
+            return Err(io::Error::other("the server is full"));
+        }
         if is_enough(received) {
             return Ok(Received::Reply);
+        }
+        if Instant::now() >= until {
+            return Ok(Received::Timeout);
         }
     }
 }

@@ -325,6 +325,39 @@ fn the_client_fails_without_a_whole_reply() {
     });
 }
 
+/// A full server answers BUSY, which is no reply to a probe, and no notice to a client that goes on for ever.
+#[test]
+fn the_client_fails_at_a_full_server() {
+    guard(|| {
+        let daemon = Daemon::serve(&["--tcp", "kv=127.0.0.1:0", "--connections", "1", "--when-full", "reject"]);
+        let mut only = daemon.client();
+        only.expect("READY\n");
+        let address = daemon.address().to_string();
+        for args in [&["--count", "1"][..], &["--every", "1"]] {
+            for _ in 0..10 {
+                let output = run(&[&["client", &address, "--newline", "--message", "GET a"], args].concat());
+                let text = String::from_utf8(output.stderr).unwrap();
+                assert_eq!(output.status.code(), Some(1), "{text}");
+                assert!(text.contains("cannot receive from") && text.contains("the server is full"), "{text}");
+            }
+        }
+    });
+}
+
+/// Without a wait between its messages the client still sees the notice.
+#[test]
+fn a_client_without_a_pause_sees_the_notice() {
+    guard(|| {
+        let mut daemon = Daemon::echo(&["--grace", "50"]);
+        let address = daemon.address().to_string();
+        let mut client = Daemon::spawn(command().args(["client", &address, "--every", "0"]));
+        client.wait_for("Received \"hello world");
+        daemon.signal(Signal::SIGTERM);
+        client.wait_ok();
+        daemon.wait_ok();
+    });
+}
+
 /// One message and its reply say whether a service works, of bytes or of lines, with a greeting or without.
 #[test]
 fn the_client_is_a_probe_for_every_service() {
