@@ -199,7 +199,8 @@ impl fmt::Display for Error {
             }
             Error::SignalsTaken => write!(
                 f,
-                "another server of this process handles signals; build this one without, and stop it by its handle"
+                "another server of this process handles signals; drop that one first, or build one that neither handles \
+                 signals nor forks"
             ),
             Error::Environment { name, value, expected } => write!(f, "{name} {value:?}: expected {expected}"),
             Error::Inherited { number, name, source } => {

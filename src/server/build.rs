@@ -90,7 +90,6 @@ impl Builder {
         if self.wanted.is_empty() {
             return Err(Error::NoListener);
         }
-        Signals::drop_stale();
         self.budget()?;
         let signals = self.route_signals()?.map(Arc::new);
         let mut hooks = self.hooks;

@@ -6,12 +6,15 @@
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{pipe2, read, write};
 
@@ -47,17 +50,8 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Drops what handlers have reported since the last owner, if there is none now.
-    pub(crate) fn drop_stale() {
-        let Some((reader, _)) = PIPE.get() else { return };
-        if !TAKEN.swap(true, Ordering::Acquire) {
-            while read(reader, &mut [0; 4096]).is_ok_and(|count| count > 0) {}
-            MISSED.store(0, Ordering::Relaxed);
-            TAKEN.store(false, Ordering::Release);
-        }
-    }
-
-    /// Routes `signals` into the pipe. The handlers stay when this owner of the pipe is gone.
+    /// Routes `signals` into the pipe, and drops what handlers have reported since the last owner. The handlers stay when
+    /// this owner of the pipe is gone.
     ///
     /// # Errors
     /// `ResourceBusy` while there is another owner.
@@ -74,17 +68,18 @@ impl Signals {
         }
         // From here on, an error gives the pipe back.
         let own = Signals { reader, routed: signals.iter().copied().collect() };
+        while read(reader, &mut [0; 4096]).is_ok_and(|count| count > 0) {}
+        MISSED.store(0, Ordering::Relaxed);
         // A child that is stopped or continued is not news.
         let flags = SaFlags::SA_RESTART | SaFlags::SA_NOCLDSTOP;
         let action = SigAction::new(SigHandler::Handler(report), flags, SigSet::all());
         for signal in signals {
-            // SAFETY: the handler calls only async-signal-safe functions and keeps errno.
-            let before = unsafe { sigaction(*signal, &action) }?;
-            if *signal == Signal::SIGHUP && matches!(before.handler(), SigHandler::SigIgn) {
+            if *signal == Signal::SIGHUP && is_ignored(*signal)? {
                 // nohup(1) has started the program, so that it outlives its terminal.
-                // SAFETY: the action ignores the signal, and calls nothing.
-                unsafe { sigaction(*signal, &before) }?;
+                continue;
             }
+            // SAFETY: the handler calls only async-signal-safe functions and keeps errno.
+            unsafe { sigaction(*signal, &action) }?;
         }
         // A program keeps the mask of the one that started it (execve(2)).
         own.routed.thread_unblock()?;
@@ -101,6 +96,15 @@ impl Signals {
         let signals = piped.chain(unpiped).filter_map(|number| Signal::try_from(number).ok());
         signals.filter(move |signal| routed.contains(*signal))
     }
+}
+
+fn is_ignored(signal: Signal) -> nix::Result<bool> {
+    let mut action = MaybeUninit::uninit();
+    // SAFETY: without a new action, sigaction(2) does nothing but write the present one.
+    Errno::result(unsafe { libc::sigaction(signal as i32, ptr::null(), action.as_mut_ptr()) })?;
+    // SAFETY: sigaction(2) has succeeded, so it has written it.
+    let action: libc::sigaction = unsafe { action.assume_init() };
+    Ok(action.sa_sigaction == libc::SIG_IGN)
 }
 
 impl Drop for Signals {
@@ -154,11 +158,9 @@ mod tests {
         assert_eq!(Signals::route(&[Signal::SIGURG]).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
         raise(Signal::SIGURG).unwrap();
         drop(first);
-        raise(Signal::SIGURG).unwrap();
-        Signals::drop_stale();
         raise(Signal::SIGWINCH).unwrap();
         let next = Signals::route(&[Signal::SIGWINCH]).unwrap();
-        Signals::drop_stale();
+        raise(Signal::SIGWINCH).unwrap();
         raise(Signal::SIGURG).unwrap();
         assert_eq!(next.read(&mut [0; 16]).collect::<Vec<_>>(), [Signal::SIGWINCH]);
     }

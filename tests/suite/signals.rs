@@ -1,6 +1,8 @@
 //! Signals in a program with several servers, one after another or at once.
 
 use std::process::Command;
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread;
 
 use lastorders::builtin::Echo;
 use lastorders::{Builder, Server, Trigger};
@@ -76,5 +78,28 @@ fn a_signal_of_the_past_does_not_stop_the_next_server() {
         let built = echo().handle_signals().build().unwrap();
         raise(Signal::SIGTERM).unwrap();
         assert_eq!(Running::run(built).report().trigger, Trigger::Signal(Signal::SIGTERM as i32));
+    });
+}
+
+/// Servers that handle no signals are built all the time in another thread: to the one that does, the signals are free.
+#[test]
+fn a_server_without_signals_takes_none_while_it_is_built() {
+    if !alone("signals::a_server_without_signals_takes_none_while_it_is_built") {
+        return;
+    }
+    guard(|| {
+        // The handlers' pipe is there from now on.
+        drop(echo().handle_signals().build().unwrap());
+        let (stop, stopped) = mpsc::channel::<()>();
+        let others = thread::spawn(move || {
+            while stopped.try_recv() == Err(TryRecvError::Empty) {
+                drop(echo().build().unwrap());
+            }
+        });
+        for _ in 0..2_000 {
+            drop(echo().handle_signals().build().unwrap());
+        }
+        drop(stop);
+        others.join().unwrap();
     });
 }
