@@ -22,7 +22,7 @@ use super::stopping::Stopping;
 use crate::access::{Admission, Backoff};
 use crate::config::{CONTROL_CLIENTS, LISTENERS};
 use crate::connection::Context;
-use crate::control::{Answer, Ask, Control, Report};
+use crate::control::{Ask, Control, Report};
 use crate::datagram::Memberships;
 use crate::engine::Serving;
 use crate::error::Error;
@@ -72,7 +72,7 @@ impl Server {
         ServerHandle::new(Arc::downgrade(&self.serving.stats_source()), self.requests.clone())
     }
 
-    /// Serves until the server is state to stop, and returns how it went. Blocks until then.
+    /// Serves until the server is told to stop, and returns how it went. Blocks until then.
     ///
     /// # Errors
     /// [`Error::Threads`] when the workers cannot be started, and [`Error::Accept`] when a listener broke; in
@@ -260,12 +260,20 @@ impl Server {
 
     fn serve_control(&mut self, now: Tick) {
         let Some(mut control) = self.control.take() else { return };
+        let mut wanted = None;
         control.serve(now, |request| match request {
             Ask::Status(form) => crate::control::status(&self.own_report(), form),
-            Ask::Stop(grace) => self.stop_by_control(grace, now),
+            Ask::Stop(grace) => {
+                let action = self.stopping.shutdown.drain(Trigger::Control, grace, now);
+                let state = if action.is_some() { "stopping" } else { "stopping already" };
+                wanted = wanted.take().or(action);
+                crate::control::text(format_args!("{state}, grace {}\n", Span(self.stopping.shutdown.grace)))
+            }
             Ask::Refused(line) => crate::control::text(format_args!("{line}")),
         });
         self.control = Some(control);
+        // With the control socket in its place: a forking server may fork now, and the child closes what it finds there.
+        self.apply(wanted);
     }
 
     pub(super) fn apply(&mut self, action: Option<Action>) {
@@ -295,13 +303,6 @@ impl Server {
         info!("Server interrupted, notifying all clients...");
         self.serving.start_draining();
         self.empty_backlog();
-    }
-
-    fn stop_by_control(&mut self, grace: Option<Duration>, now: Tick) -> Answer {
-        let action = self.stopping.shutdown.drain(Trigger::Control, grace, now);
-        let state = if action.is_some() { "stopping" } else { "stopping already" };
-        self.apply(action);
-        crate::control::text(format_args!("{state}, grace {}\n", Span(self.stopping.shutdown.grace)))
     }
 }
 

@@ -51,6 +51,13 @@ pub fn newest(daemon: &Daemon, before: &HashSet<Pid>) -> Pid {
     *pids(daemon).difference(before).next().expect("a new child")
 }
 
+/// How many sockets a process has.
+fn sockets(process: Pid) -> usize {
+    let open = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().flatten();
+    let links = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+}
+
 /// The last figures that SIGUSR1 logged, or will.
 pub fn stat(daemon: &mut Daemon, name: &str) -> u64 {
     daemon.signal(Signal::SIGUSR1);
@@ -249,15 +256,34 @@ fn the_control_socket_is_the_parents() {
         let status = ask("status\n");
         assert!(status.contains("open 1\n") && status.contains("left 1\n"), "{status}");
         let child = pids(&daemon).into_iter().next().unwrap();
-        let open = std::fs::read_dir(format!("/proc/{child}/fd")).unwrap().flatten();
-        let sockets = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
-        assert_eq!(sockets.filter(|link| link.to_string_lossy().starts_with("socket:")).count(), 1);
+        assert_eq!(sockets(child), 1);
         assert!(ask("stop\n").contains("stopping"));
         assert_eq!(client.rest(), b"SHUTDOWN");
         drop(client);
         daemon.wait_ok();
         daemon.expect_last("1 notified, 1 left, 0 closed");
         assert!(!path.exists());
+    });
+}
+
+/// A client that connects just before `stop` on the control socket gets a process without that socket, too.
+#[test]
+fn a_child_of_the_shutdown_has_its_client_alone() {
+    guard(|| {
+        let path = std::env::temp_dir().join(format!("lastorders-late-{}.sock", std::process::id()));
+        let mut daemon = forking(&["--grace", "50", "--control", path.to_str().unwrap()]);
+        // Both are there when the server looks.
+        daemon.signal(Signal::SIGSTOP);
+        wait_until("it is stopped", || process(daemon.pid() as i32).is_some_and(|server| server.state == 'T'));
+        let mut client = daemon.client();
+        client.send("hello world");
+        UnixStream::connect(&path).unwrap().write_all(b"stop\n").unwrap();
+        daemon.signal(Signal::SIGCONT);
+        client.expect("hello world");
+        assert_eq!(client.rest(), b"SHUTDOWN");
+        assert_eq!(sockets(pids(&daemon).into_iter().next().unwrap()), 1);
+        drop(client);
+        daemon.wait_ok();
     });
 }
 
