@@ -10,4 +10,4 @@ pub(crate) use socket::connect;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub(crate) use socket::receive_pieces;
 pub(crate) use socket::{Ask, Control};
-pub(crate) use status::{Answer, Report, status, text};
+pub(crate) use status::{Report, status, text};
