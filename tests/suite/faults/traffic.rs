@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
@@ -182,6 +182,31 @@ fn what_follows_urgent_data_is_served() {
         client.expect("beforebehind");
         client.echo(b"and on");
         drop(client);
+        patient.expect_good_end();
+    });
+}
+
+/// epoll_wait(2) fails, and stays failing, as no manual says that it does: the workers do not spin, and serve again as
+/// soon as it works.
+#[test]
+fn an_epoll_wait_that_keeps_failing_does_not_spin() {
+    guard(|| {
+        if !can_attach() {
+            return;
+        }
+        let patient = Patient::start(2, &[]);
+        let mut client = patient.daemon.client();
+        let mut tracer = Tracer::inject(patient.pid(), "?epoll_wait,?epoll_pwait", "error=EBADF", None);
+        client.send(b"hello world");
+        let start = Instant::now();
+        wait_until("it has failed for a second", || tracer.hits() > 3 && start.elapsed() > Duration::from_secs(1));
+        // One try in 50 ms: twice what that makes, for a machine that is slow to stop the time.
+        let (tries, most) = (tracer.hits() as u128, start.elapsed().as_millis() / 25);
+        assert!(tries <= most, "{tries} tries in {most} times 25 ms");
+        drop(tracer);
+        client.expect(b"hello world");
+        drop(client);
+        patient.expect_recovered("epoll_wait");
         patient.expect_good_end();
     });
 }
