@@ -32,7 +32,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// What has no reason in the command line is a failure to run.
+/// A bare text is a failure to run. What is wrong with the command line is made a [`Failure::Usage`] where it is found.
 impl From<String> for Failure {
     fn from(text: String) -> Failure {
         Failure::Run(text)
