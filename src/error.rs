@@ -25,7 +25,7 @@ pub enum Error {
     },
     /// The server has no address to listen on.
     NoListener,
-    /// More addresses than one server can have.
+    /// More addresses, or TCP services, than one server can have.
     TooManyListeners {
         /// How many were given.
         count: usize,
@@ -152,7 +152,7 @@ impl fmt::Display for Error {
             }
             Error::NoListener => write!(f, "no address to listen on; give at least one"),
             Error::TooManyListeners { count, most } => {
-                write!(f, "{count} addresses to listen on; at most {most} are possible")
+                write!(f, "{count} addresses or services; at most {most} are possible")
             }
             Error::NoService(kind) => write!(f, "an address without a {kind} service; add the service before it"),
             Error::Listen { address, service, source, tried } => {

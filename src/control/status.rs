@@ -87,9 +87,10 @@ impl Report<'_> {
 
     /// A sample for each service. Services of the same name are one.
     fn write_accepted(&self, into: &mut Answer) -> fmt::Result {
-        for (index, (name, _)) in self.accepted.iter().enumerate() {
-            if self.accepted[..index].iter().all(|(other, _)| other != name) {
-                let count: u64 = self.accepted.iter().filter(|(other, _)| other == name).map(|(_, count)| count).sum();
+        let accepted = self.accepted.iter().map(|(name, count)| (first_characters(name), *count));
+        for (index, (name, _)) in accepted.clone().enumerate() {
+            if accepted.clone().take(index).all(|(other, _)| other != name) {
+                let count: u64 = accepted.clone().filter(|(other, _)| *other == name).map(|(_, count)| count).sum();
                 writeln!(into, "lastorders_accepted_total{{service=\"{}\"}} {count}", Label(name))?;
             }
         }
@@ -133,12 +134,17 @@ fn gauge(into: &mut Answer, name: &str, help: &str, value: fmt::Arguments<'_>) -
     writeln!(into, "lastorders_{name} {value}")
 }
 
-/// The value of a label: its first characters, escaped as the format asks.
+/// As much of a name as an answer has room for.
+fn first_characters(name: &str) -> &str {
+    name.char_indices().nth(32).map_or(name, |(end, _)| &name[..end])
+}
+
+/// The value of a label, escaped as the format asks.
 struct Label<'a>(&'a str);
 
 impl fmt::Display for Label<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().take(32).try_for_each(|character| match character {
+        self.0.chars().try_for_each(|character| match character {
             '\n' => f.write_str("\\n"),
             '"' | '\\' => write!(f, "\\{character}"),
             _ => f.write_char(character),
@@ -156,9 +162,10 @@ mod tests {
 
     #[test]
     fn each_form_has_every_figure() {
+        let long = ["é".repeat(32), "é".repeat(33)];
         let (stats, limits) = (Stats { accepted: u64::MAX, ..Stats::default() }, Limits::default());
         let mut report = report(stats, &limits);
-        report.accepted.extend([("echo", 5), ("kv", 2), ("echo", 1), ("a\"b\\c\n", 1)]);
+        report.accepted.extend([("echo", 5), ("kv", 2), ("echo", 1), ("a\"b\\c\n", 1), (&long[0], 1), (&long[1], 2)]);
         let lines = status(&report, Form::Lines);
         assert!(lines.contains("accepted 18446744073709551615\n"));
         let json = status(&report, Form::Json);
@@ -169,7 +176,8 @@ mod tests {
             "# TYPE lastorders_uptime_seconds gauge\nlastorders_uptime_seconds 1234.567\n",
             "# TYPE lastorders_open gauge\nlastorders_open 0\n",
             "# TYPE lastorders_accepted_total counter\nlastorders_accepted_total{service=\"echo\"} 6\n\
-             lastorders_accepted_total{service=\"kv\"} 2\nlastorders_accepted_total{service=\"a\\\"b\\\\c\\n\"} 1\n#",
+             lastorders_accepted_total{service=\"kv\"} 2\nlastorders_accepted_total{service=\"a\\\"b\\\\c\\n\"} 1\n",
+            &format!("lastorders_accepted_total{{service=\"{}\"}} 3\n#", long[0]),
             "# TYPE lastorders_limit_per_client gauge\nlastorders_limit_per_client 0\n",
             "# TYPE lastorders_limit_idle_timeout_seconds gauge\nlastorders_limit_idle_timeout_seconds 30\n",
         ] {

@@ -43,8 +43,10 @@ impl Builder {
             check_timeout("watchdog", watchdog.interval, Duration::from_millis(1))?;
         }
         check_timeout("bind-retry", self.bind_retry, Duration::ZERO)?;
-        if self.wanted.len() > LISTENERS {
-            return Err(Error::TooManyListeners { count: self.wanted.len(), most: LISTENERS });
+        // The status has room for so many services, too.
+        let count = self.wanted.len().max(self.tcp.len());
+        if count > LISTENERS {
+            return Err(Error::TooManyListeners { count, most: LISTENERS });
         }
         let session = self.tcp.iter().map(|service| service.session_size()).sum();
         let count = |fits: fn(&Source) -> bool| self.wanted.iter().filter(|wanted| fits(&wanted.source)).count();
