@@ -1,5 +1,6 @@
 //! What the accept loop does with new clients: admit, wait, shed or refuse, and pause a listener whose accept fails.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::net::Shutdown;
@@ -92,7 +93,7 @@ impl Server {
 
     fn receive_client(&mut self, listener: usize, admission: Admission, mut client: Client) -> ControlFlow<()> {
         if admission == Admission::Reject {
-            self.refuse(&client);
+            self.refuse_full(&client);
             return ControlFlow::Continue(());
         }
         // The share is taken first, so that no connection is closed for a client over its share.
@@ -101,7 +102,7 @@ impl Server {
                 client.share = share;
                 return self.admit(listener, admission, client);
             }
-            Err(AtLimit) if self.stopping.phase() != Phase::Running => self.refuse(&client),
+            Err(AtLimit) if self.stopping.phase() != Phase::Running => self.refuse_full(&client),
             Err(AtLimit) => {
                 let until = self.now().after(DEFER_TIMEOUT);
                 if let Err(Pending { client, .. }) = self.accepting.defer(Pending { client, listener, until }) {
@@ -127,9 +128,13 @@ impl Server {
             }
         };
         if let Err(Refused { client, pause }) = self.serving.admit(client, &mut release) {
-            self.refuse(&client);
+            let reason: &dyn fmt::Display = match &pause {
+                Some((_, error)) => error,
+                None => &"the server is full",
+            };
+            self.refuse(&client, reason);
             let name = self.serving.services().tcp(service).name();
-            info!("Closing connection from {} ({}): the server is full", Text(&client.peer), name);
+            info!("Closing connection from {} ({}): {}", Text(&client.peer), name, Text(reason));
             if let Some((wait, error)) = pause {
                 self.pause_for(listener, wait, &error);
                 return ControlFlow::Break(());
@@ -138,22 +143,28 @@ impl Server {
         ControlFlow::Continue(())
     }
 
-    /// Answers a client for which there is no place, and logs that. The caller then closes the socket.
-    fn refuse(&self, client: &Client) {
+    /// Refuses a client because every place is taken, or because the server shuts down.
+    fn refuse_full(&self, client: &Client) {
+        let running = self.stopping.phase() == Phase::Running;
+        self.refuse(client, &if running { "the server is full" } else { "the server shuts down" });
+    }
+
+    fn refuse_over_share(&self, client: &Client) {
+        self.context().counters.over_share.add(1);
+        let (origin, share) = (Origin::from(client.peer.ip()), self.context().limits.per_client.unwrap_or_default());
+        self.refuse(client, &format_args!("{origin} has its share of {share} connections"));
+    }
+
+    /// Answers a client that gets no place, and logs why, a line a second. The caller then closes the socket.
+    fn refuse(&self, client: &Client, reason: &dyn fmt::Display) {
         if let Some(left_out) = self.accepting.refusal_lines.event() {
-            let reason = if self.stopping.phase() == Phase::Running { "is full" } else { "shuts down" };
             warn!(
-                "Client {} refused: the server {} ({} refusals before this one not logged)",
+                "Client {} refused: {} ({} refusals before this one not logged)",
                 Text(&client.peer),
-                reason,
+                Text(reason),
                 left_out
             );
         }
-        self.answer(client);
-    }
-
-    /// Answers a client that is refused.
-    fn answer(&self, client: &Client) {
         let Some(socket) = client.link.socket() else { return };
         let text = match self.stopping.phase() {
             Phase::Running => BUSY,
@@ -172,7 +183,7 @@ impl Server {
         self.context().counters.accept_exhausted.add(1);
         drop(self.accepting.reserve.take());
         if let Ok(client) = self.accepting.listeners[index].accept() {
-            self.refuse(&client);
+            self.refuse(&client, error);
         }
         self.accepting.reserve = File::open("/dev/null").ok();
         self.pause(index, error);
@@ -206,48 +217,71 @@ impl Server {
         self.apply(action);
     }
 
-    /// Admits the deferred clients that may come in now, and refuses those whose time is over.
+    /// Admits the deferred clients that may come in now, and refuses those whose time is over. A client whose address has
+    /// room for it again waits on while the server is full, as others do in the kernel's backlog.
     pub(super) fn revisit_deferred(&mut self) {
         let mut index = 0;
-        while index < self.accepting.deferred.len() {
+        while let Some(Pending { client, until, .. }) = self.accepting.deferred.get(index) {
             let now = self.now();
+            let (peer, is_late) = (client.peer, until.reached(now));
+            if client.share.is_none()
+                && let Ok(share) = self.accepting.take_share(peer)
+            {
+                self.accepting.deferred[index].client.share = share;
+            }
+            let has_share = self.accepting.deferred[index].client.share.is_some();
             let admission = match self.stopping.phase() {
                 Phase::Running => self.admission_or_wake(now),
                 _ => Admission::Reject,
             };
-            let pending = &self.accepting.deferred[index];
-            let share = match admission {
-                Admission::Admit | Admission::Shed => self.accepting.take_share(pending.client.peer),
-                Admission::Wait | Admission::Reject => Err(AtLimit),
+            let waits = match admission {
+                Admission::Admit | Admission::Shed => !has_share && !is_late,
+                Admission::Wait => has_share || !is_late,
+                Admission::Reject => false,
             };
-            if share.is_err() && admission != Admission::Reject && !pending.until.reached(now) {
+            if waits {
                 index += 1;
                 continue;
             }
-            let Pending { mut client, listener, .. } = self.accepting.deferred.remove(index);
-            match share {
-                Ok(share) => {
-                    client.share = share;
-                    _ = self.admit(listener, admission, client);
-                }
-                Err(AtLimit) if admission == Admission::Reject => self.refuse(&client),
-                Err(AtLimit) => self.refuse_over_share(&client),
+            let Pending { client, listener, .. } = self.accepting.deferred.remove(index);
+            if admission == Admission::Reject {
+                self.refuse_full(&client);
+            } else if has_share {
+                _ = self.admit(listener, admission, client);
+            } else {
+                self.refuse_over_share(&client);
             }
         }
     }
+}
 
-    fn refuse_over_share(&self, client: &Client) {
-        self.context().counters.over_share.add(1);
-        if let Some(left_out) = self.accepting.share_lines.event() {
-            let share = self.context().limits.per_client.unwrap_or_default();
-            warn!(
-                "Client {} refused: {} has its share of {} connections ({} refusals before this one not logged)",
-                Text(&client.peer),
-                Text(&Origin::from(client.peer.ip())),
-                share,
-                left_out
-            );
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin::Echo;
+    use crate::connection::Link;
+    use std::net::TcpStream;
+
+    /// The address of a client that waited for a share has room again, and the server is full: the client is not refused,
+    /// wakes nothing, and gets the next place.
+    #[test]
+    fn a_client_with_its_share_waits_for_a_place() {
+        let builder = Server::builder(Echo).connections(1).per_client(1).listen("127.0.0.1:0").unwrap();
+        let mut server = builder.build().unwrap();
+        let address = server.addresses().next().unwrap();
+        let _first = TcpStream::connect(address).unwrap();
+        while server.stats().accepted == 0 {
+            _ = server.accept_batch(0);
         }
-        self.answer(client);
+        let link = Link::Socket(TcpStream::connect(address).unwrap());
+        let client = Client { share: None, link, peer: ([192, 0, 2, 1], 1).into(), service: 0 };
+        let until = server.now();
+        assert!(server.accepting.defer(Pending { client, listener: 0, until }).is_ok());
+        server.revisit_deferred();
+        assert_eq!((server.stats().over_share, server.accepting.deferred.len()), (0, 1));
+        assert_eq!(server.accepting.deadline(until), None);
+        server.serving.shed();
+        server.revisit_deferred();
+        assert_eq!((server.stats().accepted, server.accepting.deferred.len()), (2, 0));
     }
 }

@@ -28,7 +28,6 @@ pub(super) struct Accepting {
     /// Closed to have a descriptor to answer with when there is no other.
     pub(super) reserve: Option<File>,
     pub(super) failure_lines: RateLimit,
-    pub(super) share_lines: RateLimit,
     pub(super) refusal_lines: RateLimit,
 }
 
@@ -59,7 +58,6 @@ impl Accepting {
             queue: ReadyQueue::HasRoom,
             reserve: Some(reserve),
             failure_lines: RateLimit::new(1, Duration::from_secs(1)),
-            share_lines: RateLimit::new(1, Duration::from_secs(1)),
             refusal_lines: RateLimit::new(1, Duration::from_secs(1)),
         })
     }
@@ -78,8 +76,9 @@ impl Accepting {
             ReadyQueue::HasRoom | ReadyQueue::Stuck => None,
         };
         let resumes = self.listeners.iter().map(|listener| listener.resumes);
-        // All of these wait equally long, so the first is the first to be due.
-        let deferred_until = self.deferred.first().map(|pending| pending.until);
+        // All of these wait equally long, so the first is the first to be due. Clients that have their share wait for a place.
+        let for_share = self.deferred.iter().find(|pending| pending.client.share.is_none());
+        let deferred_until = for_share.map(|pending| pending.until);
         Tick::earliest(resumes.chain([queue_full_until, deferred_until]))
     }
 

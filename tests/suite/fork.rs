@@ -226,7 +226,7 @@ fn a_failing_fork_is_told_and_survived() {
         };
         limit(&daemon, "1:100");
         assert_eq!(daemon.client().rest(), b"BUSY\n");
-        daemon.wait_for("Resource temporarily unavailable");
+        daemon.wait_for("refused: Resource temporarily unavailable");
         let mut waits = daemon.client();
         limit(&daemon, "100:100");
         waits.send("hello world");

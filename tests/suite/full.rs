@@ -135,6 +135,7 @@ fn running_out_of_descriptors_is_survived() {
             return;
         }
         let mut clients: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(daemon.address()).unwrap()).collect();
+        daemon.wait_for("refused: Too many open files");
         daemon.wait_for("Cannot accept on ");
         first.echo(b"still served");
         // What they hold is freed by closing the first ones; those that were told BUSY are gone already.
