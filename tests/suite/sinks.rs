@@ -275,10 +275,14 @@ fn a_system_log_that_is_restarted_gets_every_line() {
     guard(|| {
         let Some(mut system) = SystemLog::start() else { return };
         let mut observed = Observed::start("restarted", &["--syslog"], |command| _ = command.stderr(Stdio::null()));
+        let mut bytes = [0; 4_096];
+        // The log file has its lines first.
+        while !String::from_utf8_lossy(&bytes).contains("Server started on ") {
+            system.socket.recv(&mut bytes).unwrap();
+        }
         system.restart(|| visits(observed.address(), 10));
         system.socket.set_nonblocking(true).unwrap();
         let mut got: Vec<String> = vec![];
-        let mut bytes = [0; 4_096];
         let mut receive = || {
             while let Ok(count) = system.socket.recv(&mut bytes) {
                 got.push(String::from_utf8_lossy(&bytes[..count]).split_once("]: ").unwrap().1.to_string());
