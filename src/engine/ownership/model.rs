@@ -239,6 +239,19 @@ fn a_later_deadline_is_planned_through_a_sweep() {
     });
 }
 
+/// Two owners cover their deadlines at once: the next sweep is at the earlier one.
+#[test]
+fn the_earlier_of_two_deadlines_is_planned() {
+    loom::model(|| {
+        let world = World::new();
+        let later = tick(NOW).after(Duration::from_secs(1));
+        let owner = world.spawn(move |world| world.slots.deadlines.cover(later));
+        world.slots.deadlines.cover(tick(NOW));
+        owner.join().unwrap();
+        assert_eq!(world.slots.next_sweep(), Some(tick(NOW)));
+    });
+}
+
 /// A slot is given back while the accept loop asks for one: the loop finds it, or is woken.
 #[test]
 fn a_slot_that_becomes_free_is_found_or_wakes_the_accept_loop() {
