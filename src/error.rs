@@ -87,7 +87,7 @@ pub enum Error {
     },
     /// What was asked for cannot be had with one process per connection.
     Forking {
-        /// What it is.
+        /// What the program asked for.
         what: String,
         /// Why not.
         reason: &'static str,
@@ -116,7 +116,7 @@ pub enum Error {
     Inherited {
         /// Its number.
         number: i32,
-        /// What it is called.
+        /// The name that the supervisor gave it.
         name: String,
         /// What the kernel said, or what is wrong with it.
         source: io::Error,

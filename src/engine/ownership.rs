@@ -1,4 +1,4 @@
-//! Who may touch a connection: ownership as a value.
+//! Ownership as a value: the thread that holds it, and no other, touches the connection.
 //!
 //! At any moment a slot is free, parked (the poller knows its connection, and no thread touches it) or owned. Holding
 //! an [`Owned`] proves that this thread alone works on the connection; holding a [`Ready`] proves that the connection

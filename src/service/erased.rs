@@ -11,7 +11,7 @@ use crate::connection::{CloseReason, Connection, Flow};
 
 /// A [`Service`] together with the sessions of its connections. `slot` is the connection's place in the table.
 pub(crate) trait ErasedService: Send + Sync {
-    /// What it is called in log lines and errors.
+    /// The name that log lines and errors show.
     fn name(&self) -> &str;
     fn rename(&mut self, name: &str);
     fn open(&self, slot: usize, connection: &mut Connection) -> io::Result<()>;
