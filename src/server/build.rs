@@ -12,7 +12,7 @@ use super::budget::{Budget, Sockets};
 use super::builder::Builder;
 use super::retry::Retry;
 use super::server::Server;
-use super::sockets::{Bound, Source, Wanted};
+use super::sockets::{Bound, Source};
 use super::stopping::Stopping;
 use crate::config::{CHILDREN, LISTENERS, Limits, WhenFull, check_range, check_timeout};
 use crate::connection::{Context, Tuning};
@@ -99,10 +99,8 @@ impl Builder {
         let mut tuning = Tuning::new(&self.limits);
         tuning.freebind = self.freebind;
         let mut bound = Bound::new(tuning);
-        for Wanted { source, service } in self.wanted {
-            let is_tcp = source.is_tcp();
-            let service = service.ok_or(Error::NoService(if is_tcp { "TCP" } else { "datagram" }))?;
-            let name = if is_tcp { self.tcp[service].name() } else { &self.udp_names[service] };
+        for wanted in self.wanted {
+            let (source, service, name) = wanted.with_service(&self.tcp, &self.udp_names)?;
             bound.add(source, service, name, &mut retry)?;
         }
         let Bound { listeners, endpoints, groups, names, tuning } = bound;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::builder::Builder;
 use super::hooks::Actions;
 use super::retry::{Retry, may_pass};
-use super::sockets::{Bound, Wanted};
+use super::sockets::Bound;
 use crate::connection::Tuning;
 use crate::control::Control;
 use crate::error::Error;
@@ -26,10 +26,9 @@ impl Builder {
         let mut tuning = Tuning::new(&self.limits);
         tuning.freebind = self.freebind;
         let mut bound = Bound::new(tuning);
-        for Wanted { source, service } in self.wanted {
+        for wanted in self.wanted {
+            let (source, service, name) = wanted.with_service(&self.tcp, &self.udp_names)?;
             let is_tcp = source.is_tcp();
-            let service = service.ok_or(Error::NoService(if is_tcp { "TCP" } else { "datagram" }))?;
-            let name = if is_tcp { self.tcp[service].name() } else { &self.udp_names[service] };
             match bound.add(source, service, name, &mut retry) {
                 Err(Error::Listen { address, source, service, tried }) => {
                     let is_used = source.kind() == io::ErrorKind::AddrInUse;

@@ -10,6 +10,7 @@ use super::retry::Retry;
 use crate::connection::Tuning;
 use crate::datagram::{Group, UdpEndpoint};
 use crate::error::Error;
+use crate::service::ErasedService;
 
 /// A socket, and the service that it is for: the one added last before it, of its kind.
 pub(crate) struct Wanted {
@@ -32,6 +33,23 @@ pub(crate) struct Bound {
     pub(crate) groups: Vec<Group>,
     pub(crate) names: Vec<(SocketAddr, String)>,
     pub(crate) tuning: Tuning,
+}
+
+impl Wanted {
+    /// The socket, with the number and the name of its service.
+    ///
+    /// # Errors
+    /// [`Error::NoService`] when no service of its kind was added before it.
+    pub(crate) fn with_service<'a>(
+        self,
+        tcp: &'a [Box<dyn ErasedService>],
+        udp_names: &'a [String],
+    ) -> Result<(Source, usize, &'a str), Error> {
+        let is_tcp = self.source.is_tcp();
+        let service = self.service.ok_or(Error::NoService(if is_tcp { "TCP" } else { "datagram" }))?;
+        let name = if is_tcp { tcp[service].name() } else { &udp_names[service] };
+        Ok((self.source, service, name))
+    }
 }
 
 impl Source {
