@@ -94,6 +94,7 @@ mod server;
 mod service;
 mod shutdown;
 mod stats;
+mod sync;
 mod sys;
 
 pub use config::{Limits, WhenFull};

@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use crate::sync::{Mutex, lock};
 use crate::sys::Event;
 
 /// The address that a connection counts against: one of IPv4, or the first 64 bits of one of IPv6, because a customer
@@ -82,7 +83,7 @@ impl Shares {
     /// when one is given back.
     pub(crate) fn take(self: &Arc<Shares>, address: IpAddr) -> Option<Share> {
         let origin = Origin::from(address);
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let count = state.counts.entry(origin).or_default();
         if usize::from(*count) < self.limit {
             *count += 1;
@@ -91,15 +92,11 @@ impl Shares {
         state.is_awaited = true;
         None
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut state = self.shares.state();
+        let mut state = lock(&self.shares.state);
         if let Entry::Occupied(mut entry) = state.counts.entry(self.origin) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
@@ -138,7 +135,7 @@ mod tests {
         for connections in [1, 100, 128, 447, 448, 16_384] {
             let shares = Shares::new(1, connections, Arc::new(Event::new().unwrap()));
             // A byte beside each place; at most 7 of 8 places are used.
-            let places = shares.state().counts.capacity() * 8 / 7 + 8;
+            let places = lock(&shares.state).counts.capacity() * 8 / 7 + 8;
             assert!(places * (size_of::<(Origin, u16)>() + 1) <= (connections + 1) * Shares::SIZE as usize + 512);
         }
     }
@@ -164,7 +161,7 @@ mod tests {
     #[test]
     fn the_table_never_grows() {
         let shares = Arc::new(Shares::new(1, 100, Arc::new(Event::new().unwrap())));
-        let capacity = shares.state().counts.capacity();
+        let capacity = lock(&shares.state).counts.capacity();
         let mut held = VecDeque::new();
         for number in 0..200_000_u32 {
             let address = IpAddr::from(number.wrapping_mul(0x9e37_79b9).to_be_bytes());
@@ -175,8 +172,8 @@ mod tests {
             held.drain(..held.len().saturating_sub(kept));
         }
         // What removed entries leave behind counts as used until it is swept.
-        assert!(shares.state().counts.capacity() <= capacity);
+        assert!(lock(&shares.state).counts.capacity() <= capacity);
         held.clear();
-        assert!(shares.state().counts.is_empty());
+        assert!(lock(&shares.state).counts.is_empty());
     }
 }

@@ -5,13 +5,13 @@
 //! through an event that both have.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::streaming::Streaming;
 use crate::config::Limits;
 use crate::error::Error;
 use crate::stats::{Counters, SharedCounter, Stats, StatsSource, WorkerCounter};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sys::{Clock, Event, is_readable};
 
 #[derive(Debug)]

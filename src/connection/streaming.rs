@@ -3,9 +3,8 @@
 //! The watchdog reads it, so that a worker whose stream handler waits for its client is not taken for one that is
 //! stuck.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use crate::stats::Counter;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 #[derive(Debug, Default)]
 pub(crate) struct Streaming {

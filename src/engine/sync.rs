@@ -1,12 +1,14 @@
-//! The locks, atomics and events of the model-checked protocols: the system's, or loom's under `--cfg loom`.
+//! The locks, atomics and events of the model-checked protocols: the crate's, or loom's under `--cfg loom`.
 
 #[cfg(loom)]
 mod model;
 
+#[cfg(not(loom))]
+pub(super) use crate::sync::{Condvar, Mutex, MutexGuard, atomic, lock};
 #[cfg(loom)]
 pub(super) use loom::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
 #[cfg(not(loom))]
-pub(super) use std::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
+pub(super) use std::sync::Arc;
 
 #[cfg(not(loom))]
 pub(super) use crate::sys::Event;
@@ -20,7 +22,8 @@ pub(super) fn share(event: &Arc<Event>) -> Arc<Event> {
     event.clone()
 }
 
-/// Locks, also after a panic of another holder: every critical section of the engine leaves its data whole.
+/// As the crate's.
+#[cfg(loom)]
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

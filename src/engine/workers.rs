@@ -5,14 +5,11 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
-use std::thread;
+use std::sync::Arc;
 
 use heapless::Vec;
 use nix::sys::epoll::EpollTimeout;
 use nix::sys::signal::{SigSet, SigmaskHow};
-use threadpool::ThreadPool;
 
 use super::Engine;
 use super::driver::{Driver, Event, panic_message};
@@ -22,6 +19,9 @@ use super::queue::{Job, Returned};
 use crate::config::EVENTS;
 use crate::error::Error;
 use crate::log::error;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::threadpool::{self, ThreadPool};
+use crate::sync::{Barrier, Mutex, thread};
 
 /// The running workers.
 pub(super) struct Workers {
@@ -99,7 +99,7 @@ struct Lead<'a> {
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        if thread::panicking() {
+        if std::thread::panicking() {
             self.engine.queue.release_lead();
         }
     }

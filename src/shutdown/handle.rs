@@ -1,11 +1,12 @@
 //! The handle, with which any thread asks a running server to stop, or for its counters.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::config::MAX_TIMEOUT;
 use crate::stats::{Stats, StatsSource};
+use crate::sync::{Mutex, lock};
 use crate::sys::Event;
 
 /// Stops a running server, or reads its counters, from any thread.
@@ -84,20 +85,20 @@ impl Requests {
     }
 
     fn post(&self, change: impl FnOnce(&mut Posted)) {
-        change(&mut self.posted.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut lock(&self.posted));
         self.wake.raise();
     }
 
     pub(crate) fn take(&self) -> Posted {
-        std::mem::take(&mut self.posted.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.posted))
     }
 
     /// Keeps the counters of a server that ends.
     pub(crate) fn keep_stats(&self, stats: Stats) {
-        *self.last_stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+        *lock(&self.last_stats) = stats;
     }
 
     fn last_stats(&self) -> Stats {
-        self.last_stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.last_stats).clone()
     }
 }
