@@ -12,7 +12,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::faults::tracer::can_trace;
+use crate::faults::tracer::{NEW_THREAD, can_trace};
 use crate::logging::{Folder, read, texts};
 use crate::support::{Client, command, guard, wait_until};
 
@@ -201,8 +201,11 @@ fn a_server_without_workers_is_not_ready() {
         let server = Background::new("threads");
         let started = server.command(&["--tcp", "echo=127.0.0.1:0", "--workers", "1"]);
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=?clone3"]);
-        strace.args(["-e", "inject=?clone3:error=EAGAIN"]).arg(started.get_program()).args(started.get_args());
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={NEW_THREAD}")]);
+        strace
+            .args(["-e", &format!("inject={NEW_THREAD}:error=EAGAIN")])
+            .arg(started.get_program())
+            .args(started.get_args());
         strace.current_dir(server.file(""));
         let output = run(strace.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()));
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));

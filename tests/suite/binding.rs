@@ -3,10 +3,11 @@
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use lastorders::Builder;
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use crate::network::{add_address, own_network};
-use crate::support::{Client, Daemon, command, guard};
+use crate::support::{Client, Daemon, command, guard, os_error};
 
 /// The daemon, which is not waited for.
 fn serve(args: &[&str]) -> Daemon {
@@ -106,7 +107,7 @@ fn an_address_that_comes_late_is_waited_for() {
         }
         for address in ["192.0.2.7:7", "[2001:db8::7]:7"] {
             let mut daemon = serve(&["--tcp", &format!("echo={address}"), "--bind-retry", "60"]);
-            daemon.wait_for("Cannot assign requested address");
+            daemon.wait_for(&os_error(Errno::EADDRNOTAVAIL));
             add_address(address.parse().unwrap());
             daemon.wait_for("Server started on ");
             Client::greeted(address.parse().unwrap());

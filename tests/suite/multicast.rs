@@ -288,7 +288,7 @@ fn a_sender_says_what_is_wrong() {
                 1,
                 &["239.1.1.1:5007", "no interface has the name or address no-such-if", "lo"],
             ),
-            (&["239.1.1.1:5007", &"x".repeat(65_508), "--interface", "lo"], 1, &["Message too long"]),
+            (&["239.1.1.1:5007", &"x".repeat(65_508), "--interface", "lo"], 1, &["(os error 90)"]),
         ] {
             let output = command().arg("send").args(args).output().expect("start the sender");
             let text = String::from_utf8_lossy(&output.stderr);

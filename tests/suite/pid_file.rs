@@ -148,7 +148,7 @@ fn a_file_that_is_replaced_before_it_is_locked_is_left() {
         let (path, trace) = (folder.file("pid"), scratch("trace"));
         fs::write(&path, "").unwrap();
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-e", "trace=openat,flock", "-e", "inject=flock:delay_enter=500000:when=1"]);
+        strace.args(["-f", "-qq", "-e", "trace=?open,openat,flock", "-e", "inject=flock:delay_enter=500000:when=1"]);
         strace.arg("-o").arg(&trace).arg(command().get_program());
         strace.args(["serve", "--tcp", "echo=127.0.0.1:0", "--pid-file", &path]);
         let mut daemon = Daemon::spawn(strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()));

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use lastorders::{Builder, Error, Server, ServerHandle, ShutdownReport};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -43,6 +44,11 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < HANG / 2, "never happened: {what}");
         thread::park_timeout(Duration::from_millis(1));
     }
+}
+
+/// What the end of an error's text says in every C library: the words before it differ.
+pub fn os_error(errno: Errno) -> String {
+    format!("(os error {})", errno as i32)
 }
 
 /// A multicast group with a UDP port that nothing is bound to.

@@ -11,6 +11,9 @@ use nix::unistd::Pid;
 
 use crate::vitals::native;
 
+/// The call that makes a thread, and no process.
+pub const NEW_THREAD: &str = if cfg!(target_env = "musl") { "clone" } else { "clone3" };
+
 /// Faults that last until this is dropped, or as many times as was asked for.
 pub struct Tracer {
     strace: Child,

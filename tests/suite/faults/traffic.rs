@@ -32,17 +32,17 @@ const FAULTS: &[(&str, &str, Fate)] = &[
     ("recvfrom", "error=EAGAIN:when=1", ServedLater),
     ("recvfrom", "error=ECONNRESET:when=1", Closed("resets", "reset connection")),
     ("recvfrom", "error=ETIMEDOUT:when=1", Closed("resets", "reset connection")),
-    ("recvfrom", "error=ENOBUFS:when=1", Closed("errors", "No buffer space available")),
-    ("recvfrom", "error=ENOMEM:when=1", Closed("errors", "Cannot allocate memory")),
+    ("recvfrom", "error=ENOBUFS:when=1", Closed("errors", "(os error 105)")),
+    ("recvfrom", "error=ENOMEM:when=1", Closed("errors", "(os error 12)")),
     ("sendto", "error=EINTR:when=1..5", Served),
     ("sendto", "error=EAGAIN:when=1", Served),
     ("sendto", "retval=3:when=1", Rest),
     ("sendto", "error=ECONNRESET:when=1", Closed("resets", "reset connection")),
     ("sendto", "error=EPIPE:when=1", Closed("pipes", "pipe broken")),
-    ("sendto", "error=ENOBUFS:when=1", Closed("errors", "No buffer space available")),
+    ("sendto", "error=ENOBUFS:when=1", Closed("errors", "(os error 105)")),
     ("?epoll_wait,?epoll_pwait", "error=EINTR:when=1..50", Served),
-    ("epoll_ctl", "error=ENOSPC:when=1", Refused("errors", "No space left on device")),
-    ("epoll_ctl", "error=ENOMEM:when=1", Refused("errors", "Cannot allocate memory")),
+    ("epoll_ctl", "error=ENOSPC:when=1", Refused("errors", "(os error 28)")),
+    ("epoll_ctl", "error=ENOMEM:when=1", Refused("errors", "(os error 12)")),
 ];
 
 /// Each fault costs at most the connection that it hits, which is counted under its cause and told of; the other
