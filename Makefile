@@ -15,7 +15,7 @@ run: ## build the daemon and serve echo on 127.0.0.1:9999 (ARGS="..." for other 
 	$(CARGO) run --release --locked -- serve $(ARGS)
 
 test: ## run every test: units, behaviour over real sockets, examples, documentation
-	$(CARGO) test --locked
+	tests/run.sh $(CARGO) test --locked
 
 check: fmt lint doc scripts ## everything that needs no run: format, lints, documentation, feature sets, scripts
 
@@ -92,7 +92,7 @@ cross-build: ## build the daemon for armv7 and aarch64 with Debian's cross compi
 	tools/cross-build.sh
 
 qemu-test: ## run the unit tests and the suite against those builds, emulated
-	tools/qemu-test.sh
+	tests/run.sh tools/qemu-test.sh
 
 board-test: ## boot a root file system with those builds in QEMU, and test the daemon there from outside
 	tools/board-test.sh

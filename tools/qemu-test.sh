@@ -3,7 +3,7 @@
 #
 # The unit tests are built for the target, optimized like the daemon since some of them try every case there is, and
 # run in the emulator. The suite runs natively, since an emulated process cannot start another, and drives the
-# emulated daemon. What emulation cannot do is skipped, and listed with its reason at the end.
+# emulated daemon. What emulation cannot do is skipped: tests/run.sh lists it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/cross-env.sh
@@ -14,14 +14,12 @@ for target; do
 done
 tools/cross-build.sh "$@"
 need_std_source
-log=target/qemu-test.log
-: >"$log"
+# The suite runs the examples too.
+"$CARGO" build --locked --examples
 for target; do
     printf '\n== %s: unit tests\n' "$target"
-    cross_cargo test "$target" --release --lib -- --show-output 2>&1 | tee -a "$log"
+    cross_cargo test "$target" --release --lib
     printf '\n== %s: the suite against the emulated daemon\n' "$target"
     TESTED_DAEMON="$(emulator "$target") -L /usr/$(prefix "$target") target/$target/release/lastorders" \
-        "$CARGO" test --locked --test suite -- --show-output 2>&1 | tee -a "$log"
+        "$CARGO" test --locked --test suite
 done
-printf '\n== skipped\n'
-grep -h '^skipped: ' "$log" | sort | uniq -c || echo "nothing"

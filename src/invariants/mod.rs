@@ -239,18 +239,19 @@ mod tests {
         })
     }
 
+    fn corpus(target: &str) -> impl Iterator<Item = Vec<u8>> {
+        let folder = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+        let cases = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
+        cases.map(|case| std::fs::read(case.unwrap().path()).unwrap())
+    }
+
     /// The cases that a fuzzer has grown, and those that were written for it.
     #[test]
     fn the_corpora_hold() {
         for (target, holds) in
             [("lines", lines as fn(&Case<'_>)), ("kv", kv), ("command", command), ("control", control)]
         {
-            let folder = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
-            let Ok(cases) = std::fs::read_dir(&folder) else {
-                println!("skipped: no {folder}");
-                continue;
-            };
-            cases.for_each(|case| holds(&Case::new(&std::fs::read(case.unwrap().path()).unwrap())));
+            corpus(target).for_each(|case| holds(&Case::new(&case)));
         }
         for (target, holds) in [
             ("activation", activation as fn(&[u8])),
@@ -258,9 +259,7 @@ mod tests {
             #[cfg(feature = "daemon")]
             ("options", options),
         ] {
-            let folder = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
-            let cases = std::fs::read_dir(&folder).into_iter().flatten();
-            cases.for_each(|case| holds(&std::fs::read(case.unwrap().path()).unwrap()));
+            corpus(target).for_each(|case| holds(&case));
         }
     }
 }

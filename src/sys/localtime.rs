@@ -204,9 +204,7 @@ mod tests {
 
     #[test]
     fn a_zone_file_is_good_beyond_its_table() {
-        let Ok(()) = std::fs::metadata("/usr/share/zoneinfo/Europe/Berlin").map(drop) else {
-            return eprintln!("skipped: this machine has no /usr/share/zoneinfo");
-        };
+        assert!(std::fs::exists("/usr/share/zoneinfo/Europe/Berlin").unwrap(), "get it with: apt-get install tzdata");
         for name in ["Europe/Berlin", ":Europe/Berlin", "/usr/share/zoneinfo/Europe/Berlin"] {
             let berlin = zone(Some(name));
             assert_eq!(offset(&berlin, 1_795_225_127), Offset(3_600), "{name}: November 2026");

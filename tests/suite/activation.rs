@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Daemon, HANG, command, guard};
+use crate::support::{Client, Daemon, HANG, command, guard, started_on};
 
 /// The daemon, started as systemd would: `first` is descriptor 3, `second` 4, and LISTEN_PID its own number.
 fn activated(first: impl Into<OwnedFd>, second: Option<OwnedFd>, names: &str, args: &[&str]) -> Command {
@@ -82,7 +82,7 @@ fn inherited_sockets_stand_beside_those_of_the_command_line() {
         let mut daemon = Daemon::spawn(&mut activated(tcp, None, "kv.socket", &args));
         daemon.wait_for(&format!("Server started on {address} (kv)"));
         let line = daemon.wait_for("(kv)");
-        let other = line.split("Server started on ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        let other = started_on(&line);
         let (mut one, mut two) = (Client::connect(address), Client::connect(other));
         one.expect("READY\n");
         two.expect("READY\n");

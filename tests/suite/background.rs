@@ -12,9 +12,9 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::faults::tracer::{NEW_THREAD, can_trace};
+use crate::faults::tracer::{NEW_THREAD, need_strace};
 use crate::logging::{Folder, read, texts};
-use crate::support::{Client, command, guard, wait_until};
+use crate::support::{Client, command, guard, started_on, wait_until};
 
 /// A server in the background with its files in a folder, ended by the number in its pid file when dropped.
 pub struct Background(Folder);
@@ -54,8 +54,7 @@ impl Background {
 
     pub fn address(&self) -> SocketAddr {
         wait_until("the server has started", || read(self.file("log")).contains("(echo)\n"));
-        let log = read(self.file("log"));
-        log.split_once("Server started on ").unwrap().1.split(' ').next().unwrap().parse().unwrap()
+        started_on(&read(self.file("log")))
     }
 
     /// The process id of the pid file.
@@ -169,22 +168,18 @@ fn the_starter_exits_when_the_server_can_be_reached() {
 fn the_starter_says_why_there_is_no_server() {
     guard(|| {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let taken = format!("echo={}", taken.local_addr().unwrap());
-        for (args, code, part) in [
-            (["--tcp", &taken], 1, "in use"),
-            (["--log-file", "/nowhere/log"], 1, "cannot open log file /nowhere/log"),
-            (
-                ["--tcp=echo=127.0.0.1:0", "--pid-file=/nowhere/pid"],
-                1,
-                "cannot write the pid file /nowhere/pid: No such file or directory",
-            ),
-            (["--workers", "65"], 2, "--workers \"65\""),
-            (["--tcp=echo=127.0.0.1:0", "--console"], 2, "--daemon leaves the console"),
-            (["--user", "no-such-user"], 2, "--user \"no-such-user\": there is no such user"),
+        let taken = format!("--tcp=echo={}", taken.local_addr().unwrap());
+        for (arg, code, part) in [
+            (&taken[..], 1, "in use"),
+            ("--log-file=/nowhere/log", 1, "cannot open log file /nowhere/log"),
+            ("--pid-file=/nowhere/pid", 1, "cannot write the pid file /nowhere/pid: No such file or directory"),
+            ("--workers=65", 2, "--workers \"65\""),
+            ("--console", 2, "--daemon leaves the console"),
+            ("--user=no-such-user", 2, "--user \"no-such-user\": there is no such user"),
         ] {
             let server = Background::new("fails");
-            let output = server.start(&args);
-            assert_eq!(output.status.code(), Some(code), "{args:?}: {}", said(&output));
+            let output = server.start(&["--tcp", "echo=127.0.0.1:0", arg]);
+            assert_eq!(output.status.code(), Some(code), "{arg}: {}", said(&output));
             assert!(said(&output).starts_with("lastorders: ") && said(&output).contains(part), "{}", said(&output));
             assert!(!fs::exists(server.file("pid")).unwrap());
         }
@@ -195,9 +190,7 @@ fn the_starter_says_why_there_is_no_server() {
 #[test]
 fn a_server_without_workers_is_not_ready() {
     guard(|| {
-        if !can_trace() {
-            return;
-        }
+        need_strace();
         let server = Background::new("threads");
         let started = server.command(&["--tcp", "echo=127.0.0.1:0", "--workers", "1"]);
         let mut strace = Command::new("strace");

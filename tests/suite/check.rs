@@ -129,9 +129,9 @@ fn what_does_not_fit_is_an_error() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let [one, every] = [format!("--tcp=echo=127.0.0.1:{port}"), format!("--tcp=upper=0.0.0.0:{port}")];
         for (args, code, parts) in [
-            (&["--tcp=echo=192.0.2.1:9"][..], 1, &["192.0.2.1:9", "an interface of this machine"][..]),
-            (&["--tcp=echo=192.0.2.1:9", "--bind-retry=60"], 0, &["note: ", "192.0.2.1:9"]),
-            (&["--tcp=echo=192.0.2.1:9", "--freebind"], 0, &["descriptors"]),
+            (&["--tcp=echo=192.0.2.1:9999"][..], 1, &["192.0.2.1:9999", "an interface of this machine"][..]),
+            (&["--tcp=echo=192.0.2.1:9999", "--bind-retry=60"], 0, &["note: ", "192.0.2.1:9999"]),
+            (&["--tcp=echo=192.0.2.1:9999", "--freebind"], 0, &["descriptors"]),
             (&[&one, &every], 1, &["0.0.0.0:", "(upper)", "in use"]),
             (&["--log-file", &missing], 1, &["missing/file", "make its directory first"]),
             (&["--pid-file", &missing], 1, &["missing/file", "make its directory first"]),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 
 use crate::logging::Folder;
-use crate::support::{Client, Daemon, command, guard};
+use crate::support::{Client, Daemon, STATIC_PROGRAM, command, guard, skip};
 
 /// Where Debian, its kin and others have the library that shows a program another wall clock.
 const LIBRARIES: [&str; 4] = [
@@ -22,14 +22,10 @@ const LIBRARIES: [&str; 4] = [
 fn a_jump_of_the_wall_clock_changes_no_deadline() {
     guard(|| {
         if cfg!(target_env = "musl") {
-            println!("skipped: a static program takes no library that shows it another clock");
-            return;
+            skip(STATIC_PROGRAM);
         }
         let library = LIBRARIES.iter().find(|path| Path::new(path).exists());
-        let Some(library) = library else {
-            println!("skipped: libfaketime is not installed");
-            return;
-        };
+        let library = library.unwrap_or_else(|| skip("libfaketime is not installed"));
         let folder = Folder::new("clock");
         let wall = folder.file("wall");
         let jump = |offset: &str| std::fs::write(&wall, offset).unwrap();
@@ -41,8 +37,7 @@ fn a_jump_of_the_wall_clock_changes_no_deadline() {
         program.args(["serve", "--tcp", "upper-lines=127.0.0.1:0", "--log-file", &folder.file("log")]);
         program.args(["--idle-timeout", "2", "--request-timeout", "2", "--grace", "2"]);
         let mut daemon = Daemon::spawn(&mut program);
-        let line = daemon.wait_for("Server started on ");
-        daemon.addresses.push(line.split("started on ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap());
+        daemon.started();
         for offset in ["+20y", "-9y"] {
             let due = |start: Instant| {
                 let took = start.elapsed();

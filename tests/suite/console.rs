@@ -9,16 +9,11 @@ use std::thread;
 use crate::logging::{Folder, read, stop, texts, visits};
 use crate::support::{Client, Daemon, FullServer, command, guard, wait_until};
 
-/// A daemon whose console has no reader; the log file has the addresses that it listens on.
+/// A daemon whose console has no reader.
 fn without_reader(path: &str, stderr: impl Into<Stdio>) -> Daemon {
     let mut command = command();
     command.args(["serve", "--tcp", "echo=127.0.0.1:0", "--log-file", path]).stderr(stderr);
-    let mut daemon = Daemon::silent(&mut command);
-    wait_until("the server has started", || read(path).contains("(echo)\n"));
-    let file = read(path);
-    let (_, address) = file.split_once("Server started on ").unwrap();
-    daemon.addresses.push(address.split(' ').next().unwrap().parse().unwrap());
-    daemon
+    Daemon::silent(&mut command, path)
 }
 
 /// Standard error is a pipe whose reader is gone, or a full disk: the server serves on, and the file has every line.
@@ -89,9 +84,7 @@ fn enter_and_the_end_of_input_stop_the_server_with_notice() {
             let mut command = command();
             command.args(["serve", "--tcp", "echo=127.0.0.1:0", "--console", "--grace", "30"]).stdin(Stdio::piped());
             let mut daemon = Daemon::spawn(&mut command);
-            let line = daemon.wait_for("Server started on ");
-            let (_, address) = line.split_once("started on ").unwrap();
-            let mut client = Client::greeted(address.split(' ').next().unwrap().parse().unwrap());
+            let mut client = Client::greeted(daemon.started());
             let mut stdin = daemon.child.stdin.take().unwrap();
             stdin.write_all(input.as_bytes()).unwrap();
             let stdin = (!input.is_empty()).then_some(stdin);
@@ -114,9 +107,7 @@ fn enter_drains_a_full_server() {
         let mut command = command();
         command.args(["serve", "--tcp", "echo=127.0.0.1:0", "--console", "--connections", "8", "--grace", "30"]);
         let mut daemon = Daemon::spawn(command.stdin(Stdio::piped()));
-        let line = daemon.wait_for("Server started on ");
-        let (_, address) = line.split_once("started on ").unwrap();
-        let full = FullServer::fill(address.split(' ').next().unwrap().parse().unwrap());
+        let full = FullServer::fill(daemon.started());
         daemon.child.stdin.take().unwrap().write_all(b"\n").unwrap();
         full.expect_notice();
         daemon.wait_ok();

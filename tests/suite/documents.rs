@@ -37,9 +37,8 @@ fn run(line: &str, server: &mut Daemon, directory: &Path) {
 fn the_commands_for_python_programmers_do_what_they_say() {
     guard(|| {
         // Ports that are the tests' own, and a route to the groups.
-        if !own_network() || !ip("route add 224.0.0.0/4 dev lo") {
-            return;
-        }
+        own_network();
+        ip("route add 224.0.0.0/4 dev lo");
         let directory = std::env::temp_dir().join(format!("lastorders-documents-{}", std::process::id()));
         std::fs::create_dir(&directory).unwrap();
         let blocks = DOCUMENT.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());

@@ -8,6 +8,7 @@ use lastorders::Server;
 use lastorders::builtin::Echo;
 use nix::sys::signal::Signal;
 
+use crate::faults::tracer::{Tracer, need_tracer};
 use crate::support::{Client, Daemon, Running, guard, wait_until};
 
 /// Many more silent clients than workers: each of four busy ones gets all of its answers.
@@ -136,38 +137,22 @@ fn a_connect_storm_does_not_hide_the_parked() {
 #[test]
 fn an_idle_server_makes_no_system_call() {
     guard(|| {
+        need_tracer();
         let mut daemon = Daemon::echo(&["--connections", "128", "--idle-timeout", "600"]);
         let clients: Vec<Client> = (0..100).map(|_| Client::greeted(daemon.address())).collect();
-        let trace = std::env::temp_dir().join(format!("lastorders-strace-{}", daemon.pid()));
-        let strace = std::process::Command::new("strace")
-            .args(["-f", "-q", "-p", &daemon.pid().to_string(), "-o"])
-            .arg(&trace)
-            .stderr(std::process::Stdio::piped())
-            .spawn();
-        let Ok(mut strace) = strace else {
-            println!("skipped: strace(1) is not installed");
-            return;
-        };
-        let lines = || std::fs::read_to_string(&trace).unwrap_or_default();
+        let tracer = Tracer::attach(daemon.pid(), &[]);
         // Attaching interrupts every thread's call, which shows; then the trace must come to rest.
         let (mut last, mut resting) = (String::new(), 0);
         wait_until("the trace comes to rest", || {
-            let now = lines();
+            let now = tracer.trace();
             resting = if now == last && !now.is_empty() { resting + 1 } else { 0 };
             last = now;
-            resting > 300 || strace.try_wait().unwrap().is_some()
+            resting > 300
         });
-        if strace.try_wait().unwrap().is_some() {
-            println!("skipped: strace(1) may not attach here");
-            return;
-        }
-        let before = lines();
+        let before = tracer.trace();
         std::thread::park_timeout(std::time::Duration::from_secs(2));
-        let after = lines();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(strace.id() as i32), nix::sys::signal::Signal::SIGINT)
-            .unwrap();
-        strace.wait().unwrap();
-        let _ = std::fs::remove_file(&trace);
+        let after = tracer.trace();
+        drop(tracer);
         assert_eq!(before, after);
         drop(clients);
         daemon.signal(nix::sys::signal::Signal::SIGTERM);

@@ -2,17 +2,16 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 use lastorders::builtin::Echo;
 use lastorders::{Connection, Error, Flow, Server, Service, WhenFull};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Client, Daemon, command, guard, wait_until};
+use crate::logging::Folder;
+use crate::support::{Client, Daemon, command, guard, need_root, prlimit, wait_until};
 
 /// Echo in processes, on a free port.
 pub fn forking(args: &[&str]) -> Daemon {
@@ -207,28 +206,17 @@ fn deadlines_hold_in_children() {
 #[test]
 fn a_failing_fork_is_told_and_survived() {
     // The limit does not bind root, and counts all processes of a user: so it needs one that has no other.
-    let root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
-    if !root || Command::new("prlimit").arg("--version").output().is_err() {
-        return eprintln!("skipped: needs root, to become another user, and prlimit(1)");
-    }
     guard(|| {
-        let mut command = command();
+        need_root();
+        let folder = Folder::new("failing-fork");
         let args = ["serve", "--fork", "--tcp", "echo=127.0.0.1:0"];
-        let mut daemon = Daemon::spawn(command.args(args).uid(54_321));
-        let line = daemon.wait_for("Server started on ");
-        let (_, rest) = line.split_once("Server started on ").unwrap();
-        daemon.addresses.push(rest.split(' ').next().unwrap().parse().unwrap());
-        let limit = |daemon: &Daemon, processes: &str| {
-            let pid = daemon.pid().to_string();
-            let done =
-                Command::new("prlimit").args(["--pid", &pid, &format!("--nproc={processes}")]).uid(54_321).status();
-            assert!(done.unwrap().success());
-        };
-        limit(&daemon, "1:100");
+        let mut daemon = Daemon::spawn(folder.command().args(args).uid(54_321));
+        daemon.started();
+        prlimit(daemon.pid(), "nproc=1:100");
         assert_eq!(daemon.client().rest(), b"BUSY\n");
         daemon.wait_for("refused: Resource temporarily unavailable");
         let mut waits = daemon.client();
-        limit(&daemon, "100:100");
+        prlimit(daemon.pid(), "nproc=100:100");
         waits.send("hello world");
         let answer = waits.recv();
         assert!(answer == b"hello world" || answer == b"BUSY\n", "{answer:?}");

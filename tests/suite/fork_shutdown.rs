@@ -47,9 +47,7 @@ fn a_signal_to_the_whole_group_is_one_signal() {
         for signal in STOPPING {
             let args = ["serve", "--fork", "--grace", "30", "--tcp", "echo=127.0.0.1:0"];
             let mut daemon = Daemon::spawn(command().args(args).process_group(0));
-            let line = daemon.wait_for("Server started on ");
-            let (_, rest) = line.split_once("Server started on ").unwrap();
-            daemon.addresses.push(rest.split(' ').next().unwrap().parse().unwrap());
+            daemon.started();
             let mut clients: Vec<Client> = (0..4).map(|_| Client::greeted(daemon.address())).collect();
             killpg(Pid::from_raw(daemon.pid() as i32), signal).unwrap();
             for client in &mut clients {

@@ -7,7 +7,8 @@ use lastorders::builtin::Echo;
 use lastorders::{Flow, Limits, Lines, Server, WhenFull};
 use nix::errno::Errno;
 
-use crate::support::{Client, Daemon, Running, guard, os_error, wait_until};
+use crate::support::{Client, Daemon, Running, guard, os_error, prlimit, wait_until};
+use crate::vitals::descriptors;
 
 fn two_slots(when_full: WhenFull) -> Running {
     Running::start(Server::builder(Echo).connections(2).when_full(when_full))
@@ -125,16 +126,9 @@ fn running_out_of_descriptors_is_survived() {
     guard(|| {
         let mut daemon = Daemon::echo(&["--connections", "512"]);
         let mut first = Client::greeted(daemon.address());
-        let pid = nix::unistd::Pid::from_raw(daemon.pid() as i32);
-        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
+        let open = descriptors(daemon.pid());
         // Two more may be opened; the rest waits.
-        let status = std::process::Command::new("prlimit")
-            .args([format!("--pid={pid}"), format!("--nofile={}:4096", open + 2)])
-            .status();
-        if !status.is_ok_and(|status| status.success()) {
-            println!("skipped: prlimit(1) is not to be had here");
-            return;
-        }
+        prlimit(daemon.pid(), &format!("nofile={}:4096", open + 2));
         let mut clients: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(daemon.address()).unwrap()).collect();
         let refusal = daemon.wait_for(" refused: ");
         assert!(refusal.contains(&os_error(Errno::EMFILE)), "{refusal}");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::sys::signal::Signal;
 
 use crate::sinks::SystemLog;
-use crate::support::{Client, Daemon, command, group, guard, wait_until};
+use crate::support::{Client, Daemon, command, group, guard, need_root, wait_until};
 
 /// A folder for one test's files, gone with it.
 pub struct Folder(PathBuf);
@@ -26,6 +26,20 @@ impl Folder {
 
     pub fn file(&self, name: &str) -> String {
         self.0.join(name).to_str().unwrap().into()
+    }
+
+    /// The daemon's command line with a copy of its program in the folder, which every user may run.
+    pub fn command(&self) -> Command {
+        let tested = command();
+        let mut words: Vec<_> = [tested.get_program()].into_iter().chain(tested.get_args()).collect();
+        let program = self.file("program");
+        // Not by this process: what it has open for writing, even in a child that has yet to become its program, cannot run.
+        let copied = Command::new("cp").arg(words.pop().unwrap()).arg(&program).status();
+        assert!(copied.is_ok_and(|status| status.success()));
+        words.push(program.as_ref());
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 }
 
@@ -213,9 +227,11 @@ fn the_cap_is_kept_when_the_file_cannot_be_renamed() {
 struct Mount(String);
 
 impl Mount {
-    fn tmpfs(path: String) -> Option<Mount> {
+    fn tmpfs(path: String) -> Mount {
+        need_root();
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "lastorders", &path]).output();
-        mount.is_ok_and(|output| output.status.success()).then_some(Mount(path))
+        assert!(mount.as_ref().is_ok_and(|output| output.status.success()), "{mount:?}");
+        Mount(path)
     }
 }
 
@@ -231,9 +247,7 @@ impl Drop for Mount {
 fn a_full_file_system_costs_lines_and_they_are_counted() {
     guard(|| {
         let folder = Folder::new("full");
-        let Some(mount) = Mount::tmpfs(folder.file("")) else {
-            return eprintln!("skipped: mounting a tmpfs needs root");
-        };
+        let mount = Mount::tmpfs(folder.file(""));
         let path = folder.file("log");
         let mut daemon = Daemon::echo(&["--log-file", &path]);
         let mut filler = fs::File::create(folder.file("filler")).unwrap();
@@ -281,10 +295,7 @@ fn a_file_that_takes_nothing_never_stops_the_server() {
         limited.args(["-c", "ulimit -f 32; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
         limited.args(["serve", "--tcp", "echo=127.0.0.1:0", "--log-file", &folder.file("log")]);
         let mut daemon = Daemon::spawn(limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()));
-        let line = daemon.wait_for("Server started on ");
-        let (_, address) = line.split_once("started on ").unwrap();
-        daemon.addresses.push(address.split(' ').next().unwrap().parse().unwrap());
-        visits(daemon.address(), 200);
+        visits(daemon.started(), 200);
         daemon.wait_for("Log lines wait or are lost");
         // Each of its threads comes to try again: the kernel sends SIGXFSZ to the one that wrote.
         let start = Instant::now();
@@ -345,7 +356,7 @@ fn what_cannot_be_logged_to_is_said_at_start() {
 #[test]
 fn lines_go_to_the_system_log() {
     guard(|| {
-        let Some(system) = SystemLog::start() else { return };
+        let system = SystemLog::start();
         let mut daemon = Daemon::echo(&["--syslog", "--multicast", &group("239.1.1.3"), "--interface", "lo"]);
         visits(daemon.address(), 1);
         let group = lastorders::Group::new(daemon.addresses[1], "lo".parse().ok()).unwrap();

@@ -8,7 +8,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 
 use crate::background::{Background, said};
-use crate::faults::tracer::{can_trace, scratch};
+use crate::faults::tracer::{need_strace, scratch};
 use crate::logging::{Folder, read};
 use crate::support::{Client, Daemon, command, guard, wait_until};
 
@@ -141,9 +141,7 @@ fn a_locked_file_is_refused_whatever_its_number() {
 #[test]
 fn a_file_that_is_replaced_before_it_is_locked_is_left() {
     guard(|| {
-        if !can_trace() {
-            return;
-        }
+        need_strace();
         let folder = Folder::new("replaced");
         let (path, trace) = (folder.file("pid"), scratch("trace"));
         fs::write(&path, "").unwrap();

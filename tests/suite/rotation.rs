@@ -6,7 +6,7 @@ use std::thread;
 use lastorders::Group;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::faults::tracer::{Tracer, can_attach};
+use crate::faults::tracer::{Tracer, need_tracer};
 use crate::logging::{Folder, read, stop, texts, visits};
 use crate::support::{Daemon, group, guard, wait_until};
 
@@ -59,9 +59,7 @@ fn two_servers_that_rotate_one_file_lose_no_line() {
 #[test]
 fn a_server_that_comes_too_late_to_rotate_loses_no_line() {
     guard(|| {
-        if !can_attach() {
-            return;
-        }
+        need_tracer();
         let sharing = Sharing::new("late", &group("239.1.1.6"));
         let [first, second] = sharing.servers.each_ref().map(Daemon::pid);
         // The first one opens the full file after 0.1 s, and the new one 0.1 s after it has renamed that.

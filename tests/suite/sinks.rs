@@ -8,50 +8,43 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 use crate::logging::{Folder, expect_one_gap, read, texts, visits};
-use crate::supervision::{address, with_pipe};
-use crate::support::{Client, Daemon, HANG, command, guard, guard_within, wait_until};
+use crate::supervision::with_pipe;
+use crate::support::{Client, Daemon, HANG, command, guard, guard_within, need_root, skip, wait_until};
 use crate::vitals::Figures;
 
-/// The system log in the place of a syslog daemon, by one test at a time.
+/// The system log in the place of a syslog daemon, by one test at a time, of this process and of others.
 pub struct SystemLog {
     pub socket: UnixDatagram,
-    _only: MutexGuard<'static, ()>,
+    _only: Flock<File>,
 }
 
 impl SystemLog {
     const PATH: &str = "/dev/log";
 
-    /// `None`, with the reason printed, where this process may not be the system log.
-    pub fn start() -> Option<SystemLog> {
-        static ONLY: Mutex<()> = Mutex::new(());
-        let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
-        let skip = |reason: &str| {
-            eprintln!("skipped: {reason}");
-            None
-        };
-        if !geteuid().is_root() {
-            return skip("to make /dev/log needs root");
-        }
+    pub fn start() -> SystemLog {
+        need_root();
+        let lock = File::create(std::env::temp_dir().join("lastorders-dev-log.lock")).unwrap();
+        let only = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
         let probe = UnixDatagram::unbound().unwrap();
         match probe.connect(SystemLog::PATH) {
-            Ok(()) => return skip("there is a syslog daemon"),
+            Ok(()) => skip("there is a syslog daemon"),
             // Left by a test that was killed.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(SystemLog::PATH).unwrap(),
             Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound),
         }
         let socket = UnixDatagram::bind(SystemLog::PATH).unwrap();
         socket.set_read_timeout(Some(HANG / 2)).unwrap();
-        Some(SystemLog { socket, _only: only })
+        SystemLog { socket, _only: only }
     }
 
     /// Ends this one and starts another after `between`.
@@ -88,12 +81,7 @@ impl Observed {
         let mut command = command();
         command.args(["serve", "--tcp", "echo=127.0.0.1:0", "--log-file", &log, "--control", &control]).args(args);
         with(&mut command);
-        let mut daemon = Daemon::silent(&mut command);
-        wait_until("the server has started", || read(&log).contains("(echo)\n"));
-        let file = read(&log);
-        let (_, address) = file.split_once("Server started on ").unwrap();
-        daemon.addresses.push(address.split(' ').next().unwrap().parse().unwrap());
-        Observed { daemon, folder }
+        Observed { daemon: Daemon::silent(&mut command, &log), folder }
     }
 
     fn address(&self) -> SocketAddr {
@@ -202,10 +190,6 @@ fn a_console_that_nobody_reads_is_not_waited_for() {
             [("pipe", &pipe as &dyn Fn() -> (OwnedFd, OwnedFd)), ("tty", &terminal), ("socket", &socket)]
         {
             for user in [None, Some(65_534)] {
-                if user.is_some() && !runs_as(65_534) {
-                    println!("skipped: {name} of another user, the daemon cannot be run as one");
-                    continue;
-                }
                 let (reader, writer) = make();
                 let observed = Observed::start(&format!("unread-{name}"), &[], |command| {
                     command.stderr(writer);
@@ -216,11 +200,6 @@ fn a_console_that_nobody_reads_is_not_waited_for() {
             }
         }
     });
-}
-
-/// True when the daemon can be run as that user.
-fn runs_as(user: u32) -> bool {
-    geteuid().is_root() && command().arg("--version").uid(user).gid(user).status().is_ok_and(|status| status.success())
 }
 
 /// A server whose console is stuck from the start to the end: it starts, and ends at once. One that cannot start does
@@ -255,7 +234,7 @@ fn children_do_not_wait_for_a_console() {
 #[test]
 fn a_system_log_that_does_not_read_is_not_waited_for() {
     guard(|| {
-        let Some(system) = SystemLog::start() else { return };
+        let system = SystemLog::start();
         let observed = Observed::start("unread-syslog", &["--syslog"], |command| _ = command.stderr(Stdio::null()));
         observed.overflow();
         let socket = system.socket.try_clone().unwrap();
@@ -273,7 +252,7 @@ fn a_system_log_that_does_not_read_is_not_waited_for() {
 #[test]
 fn a_system_log_that_is_restarted_gets_every_line() {
     guard(|| {
-        let Some(mut system) = SystemLog::start() else { return };
+        let mut system = SystemLog::start();
         let mut observed = Observed::start("restarted", &["--syslog"], |command| _ = command.stderr(Stdio::null()));
         let mut bytes = [0; 4_096];
         // The log file has its lines first.
@@ -323,7 +302,7 @@ fn outputs_for_people_and_supervisors_are_not_waited_for() {
         observed.daemon.wait_ok();
 
         let mut daemon = Daemon::spawn(&mut with_pipe(writer, &["--notify-fd", "3"]));
-        let address = address(&mut daemon);
+        let address = daemon.started();
         daemon.wait_for("The supervisor at --notify-fd was not told");
         Client::greeted(address);
         daemon.signal(Signal::SIGTERM);

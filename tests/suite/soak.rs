@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::Linger;
 
-use crate::support::{Client, Daemon, command, guard_within, wait_until};
+use crate::support::{Client, Daemon, command, guard_within};
 use crate::vitals::{Patient, descriptors, resident};
 
 const CONNECTIONS: u32 = 1_000_000;
@@ -87,16 +87,10 @@ fn log() -> PathBuf {
 
 /// A daemon whose millions of lines go to a capped file, and nowhere else.
 fn start(args: &[&str]) -> Daemon {
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-    let addresses = [free(), free()].map(|socket| socket.local_addr().unwrap());
     let mut serve = command();
-    serve.args(["serve", "--log-file"]).arg(log()).args(args).stderr(Stdio::null());
-    for (service, address) in ["echo", "upper-lines"].iter().zip(addresses) {
-        serve.args(["--tcp", &format!("{service}=0.0.0.0:{}", address.port())]);
-    }
-    let mut daemon = Daemon::silent(&mut serve);
-    daemon.addresses.extend(addresses);
-    wait_until("the daemon listens", || addresses.iter().all(|address| TcpStream::connect(address).is_ok()));
+    serve.args(["serve", "--tcp", "echo=0.0.0.0:0", "--tcp", "upper-lines=0.0.0.0:0", "--log-file"]).arg(log());
+    let mut daemon = Daemon::silent(serve.args(args).stderr(Stdio::null()), log().to_str().unwrap());
+    daemon.addresses.iter_mut().for_each(|address| address.set_ip(Ipv4Addr::LOCALHOST.into()));
     daemon
 }
 

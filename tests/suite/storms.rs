@@ -86,10 +86,7 @@ fn one_moment(moment: u64, random: u64) {
     let mut clients = vec![];
     if moment % 4 == 3 {
         // One that does not leave: only the second signal ends its grace.
-        let line = daemon.wait_for("Server started on ");
-        clients.push(Client::connect(
-            line.split("started on ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap(),
-        ));
+        clients.push(Client::connect(daemon.started()));
     }
     // Start-up takes a few milliseconds, and so does a shutdown.
     let delay = |micros: u64| {

@@ -11,6 +11,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{TcpKeepCount, TcpKeepIdle, TcpKeepInterval, TcpUserTimeout};
 use nix::unistd::gettid;
 
+use crate::faults::tracer::need_strace;
 use crate::network::{ip, own_network};
 use crate::support::{Client, Daemon, Running, command, guard, wait_until};
 
@@ -43,30 +44,26 @@ fn the_daemon_probes_silent_clients() {
 #[test]
 fn a_vanished_client_frees_its_slot() {
     guard(|| {
-        if !own_network() {
-            return;
-        }
+        own_network();
         let (sender, receiver) = mpsc::channel();
         let (go, wait) = mpsc::channel();
         let elsewhere = std::thread::spawn(move || {
-            if !own_network() {
-                return;
-            }
+            own_network();
             sender.send(gettid()).unwrap();
             wait.recv().unwrap();
-            assert!(ip("addr add 10.0.0.2/24 dev there") && ip("link set there up"));
+            ip("addr add 10.0.0.2/24 dev there");
+            ip("link set there up");
             let client = Client::greeted("10.0.0.1:7".parse().unwrap());
-            assert!(ip("addr flush dev there"));
+            ip("addr flush dev there");
             sender.send(gettid()).unwrap();
             wait.recv().unwrap();
             drop(client);
         });
-        let Ok(thread) = receiver.recv() else { return };
-        if !ip("link add here type veth peer name there") {
-            return println!("skipped: the kernel has no veth(4) interfaces");
-        }
-        assert!(ip(&format!("link set there netns {thread}")));
-        assert!(ip("addr add 10.0.0.1/24 dev here") && ip("link set here up"));
+        let thread = receiver.recv().unwrap();
+        ip("link add here type veth peer name there");
+        ip(&format!("link set there netns {thread}"));
+        ip("addr add 10.0.0.1/24 dev here");
+        ip("link set here up");
         let listener = TcpListener::bind("10.0.0.1:7").unwrap();
         let timers = listener.try_clone().unwrap();
         let builder = Server::builder(Echo)
@@ -91,24 +88,20 @@ fn a_vanished_client_frees_its_slot() {
 #[test]
 fn options_that_the_kernel_lacks_are_one_warning() {
     guard(|| {
+        need_strace();
         let serve = command();
         let mut strace = std::process::Command::new("strace");
         // The first call is the one for SO_REUSEADDR, which is not optional. The tracer is not the parent (-D).
         strace.args(["-D", "-f", "-o", "/dev/null", "-e", "inject=setsockopt:error=ENOPROTOOPT:when=2+"]);
         strace.arg(serve.get_program()).args(serve.get_args()).args(["serve", "--tcp", "echo=127.0.0.1:0"]);
         strace.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
-        let able = std::process::Command::new("strace").args(["-o", "/dev/null", "true"]).output();
-        if !able.is_ok_and(|output| output.status.success()) {
-            return println!("skipped: strace(1) is not to be had, or may not trace here");
-        }
         let mut daemon = Daemon::spawn(&mut strace);
         let warning = daemon.wait_for("The kernel refuses socket options");
         for name in ["TCP_NODELAY", "SO_KEEPALIVE", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT"]
         {
             assert!(warning.contains(&format!("{name} (ENOPROTOOPT)")), "{warning}");
         }
-        let started = daemon.wait_for("Server started on ");
-        let address = started.split("started on ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        let address = daemon.started();
         (0..3).for_each(|_| drop(Client::greeted(address)));
         daemon.signal(Signal::SIGTERM);
         daemon.wait_ok();

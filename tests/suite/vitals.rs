@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Daemon, HANG, command, wait_until};
+use crate::support::{Client, Daemon, HANG, wait_until};
 
 /// Every way in which a connection ends, as the counters call them.
 const ENDS: [&str; 13] = [
@@ -33,11 +33,6 @@ const ENDS: [&str; 13] = [
 const AT_ONCE: Duration = Duration::from_secs(8);
 /// KiB that a daemon may have more than at its baseline: buffers and stacks that were not touched before.
 const TOUCHED: u64 = 2_048;
-
-/// The daemon's program when it runs by itself. An emulated one is no process that could be looked into.
-pub fn native() -> bool {
-    command().get_args().next().is_none()
-}
 
 /// Threads of a process.
 pub fn threads(pid: u32) -> usize {

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use nix::errno::Errno;
-
-use super::tracer::{Tracer, can_attach};
+use super::tracer::{Tracer, need_tracer};
 use crate::support::{Client, guard, os_error};
 use crate::vitals::{Patient, spent};
+use nix::errno::Errno;
 
 /// What a fault may cost of the processor while it lasts, strace's stops included.
 const IDLE: Duration = Duration::from_millis(200);
@@ -16,9 +15,7 @@ const IDLE: Duration = Duration::from_millis(200);
 #[test]
 fn an_accept_that_keeps_failing_is_waited_out() {
     guard(|| {
-        if !can_attach() {
-            return;
-        }
+        need_tracer();
         let mut patient = Patient::start(2, &[]);
         let mut first = Client::greeted(patient.address());
         use Errno::{ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM};
@@ -46,9 +43,7 @@ fn an_accept_that_keeps_failing_is_waited_out() {
 #[test]
 fn a_client_lost_in_accept_does_not_delay_the_next() {
     guard(|| {
-        if !can_attach() {
-            return;
-        }
+        need_tracer();
         let patient = Patient::start(2, &[]);
         for error in ["ECONNABORTED", "EPROTO", "EPERM", "EACCES", "EIO", "ENETDOWN", "EHOSTUNREACH", "ETIMEDOUT"] {
             let before = patient.figures().of("accept_retried");
@@ -73,9 +68,7 @@ fn a_client_lost_in_accept_does_not_delay_the_next() {
 #[test]
 fn a_broken_listener_ends_the_server_with_notice() {
     guard(|| {
-        if !can_attach() {
-            return;
-        }
+        need_tracer();
         let mut patient = Patient::start(2, &[]);
         let mut first = Client::greeted(patient.address());
         // musl's accept4 calls accept then.
@@ -93,9 +86,7 @@ fn a_broken_listener_ends_the_server_with_notice() {
 #[test]
 fn a_poll_that_fails_stops_nothing() {
     guard(|| {
-        if !can_attach() {
-            return;
-        }
+        need_tracer();
         let patient = Patient::start(2, &[]);
         let mut first = Client::greeted(patient.address());
         for fault in ["error=EINTR:when=1..50", "error=ENOMEM"] {

@@ -2,31 +2,24 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 
+use super::tracer::scratch;
+use crate::support::{
+    Client, Daemon, EMULATED_LIMITS, EMULATED_PROCESS, command, guard, need_native, os_error, prlimit, wait_until,
+};
+use crate::vitals::{Figures, Patient, descriptors, resident, spent, threads};
 use nix::errno::Errno;
-
-use crate::support::{Client, Daemon, command, guard, os_error, wait_until};
-use crate::vitals::{Figures, Patient, descriptors, native, resident, spent, threads};
 
 /// RLIMIT_NOFILE is lowered under a running server: connected clients stay served, new ones get BUSY or wait, nothing
 /// spins, and when descriptors are there again every client gets in.
 #[test]
 fn descriptors_run_out_and_come_back() {
     guard(|| {
-        if !native() {
-            return println!("skipped: the limit would be the emulator's");
-        }
+        need_native(EMULATED_LIMITS);
         let mut patient = Patient::start(2, &["--connections", "64"]);
         let mut first = Client::greeted(patient.address());
         let pid = patient.pid();
-        let limit = |count: usize| {
-            let args = [format!("--pid={pid}"), format!("--nofile={count}:4096")];
-            Command::new("prlimit").args(args).status().is_ok_and(|status| status.success())
-        };
-        if !limit(descriptors(pid)) {
-            return println!("skipped: prlimit(1) is not to be had here");
-        }
+        prlimit(pid, &format!("nofile={}:4096", descriptors(pid)));
         let before = spent(pid);
         let mut waiting: Vec<Client> = (0..16).map(|_| patient.daemon.client()).collect();
         waiting.iter_mut().for_each(|client| client.send("hello world"));
@@ -36,7 +29,7 @@ fn descriptors_run_out_and_come_back() {
         patient.daemon.wait_for(&os_error(Errno::EMFILE));
         let used = spent(pid) - before;
         assert!(used.as_millis() < 300, "{used:?}");
-        assert!(limit(4_096));
+        prlimit(pid, "nofile=4096:4096");
         let mut busy = 0;
         for client in &mut waiting {
             match &client.recv()[..] {
@@ -57,13 +50,11 @@ fn descriptors_run_out_and_come_back() {
 #[test]
 fn the_budget_holds_at_full_load() {
     guard(|| {
-        if !native() {
-            return println!("skipped: what is resident would be the emulator's");
-        }
+        need_native(EMULATED_PROCESS);
         let args = ["--connections", "24", "--buffer", "262144", "--kv-entries", "65536", "--kv-bytes", "4194304"];
         let sockets = ["--tcp", "echo=127.0.0.1:0", "--tcp", "kv=127.0.0.1:0", "--udp", "time=127.0.0.1:0"];
         let mut check = command();
-        check.args(["serve", "--check", "--workers", "4", "--control", "/unused"]);
+        check.args(["serve", "--check", "--workers", "4", "--control"]).arg(scratch("unused"));
         let check = check.args(sockets).args(args).output().unwrap();
         let text = String::from_utf8(check.stdout).unwrap().replace(": ", " ").replace("worst-case memory", "memory");
         let budget = Figures::parse(&text.replace(" KiB", ""));

@@ -7,9 +7,9 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use nix::sys::signal::Signal;
 
-use super::tracer::{NEW_THREAD, can_trace, scratch};
-use crate::support::{Client, Daemon, command, guard};
-use crate::vitals::native;
+use super::tracer::{NEW_THREAD, need_strace, scratch};
+use crate::logging::Folder;
+use crate::support::{Client, Daemon, EMULATED_LIMITS, command, guard, need_native, need_program, need_root};
 
 /// What a start has come to.
 struct Start {
@@ -103,9 +103,7 @@ const CALLS: &[(&str, &str, &str)] = &[
 ];
 
 fn expect_sound_starts(calls: &[(&str, &str, &str)]) {
-    if !can_trace() {
-        return;
-    }
+    need_strace();
     for (call, error, text) in calls {
         let first = 1 + before_main(call);
         let mut failures = 0;
@@ -143,42 +141,30 @@ fn every_other_call_of_the_start_may_fail() {
     guard(|| expect_sound_starts(&CALLS[8..]));
 }
 
-/// Runs the daemon under a limit that prlimit(1) sets, and returns what it says before it fails; `None` when that
-/// cannot be tried here.
+/// Runs a copy of the daemon in the folder under a limit that prlimit(1) sets, and returns what it says before it fails.
 #[track_caller]
-fn refused(limit: &str, wrapper: &[&str], args: &[&str]) -> Option<String> {
-    if !native() {
-        println!("skipped: the limit would be the emulator's");
-        return None;
-    }
-    let words = [wrapper, &["prlimit", limit]].concat();
+fn refused(folder: &Folder, limit: &str, user: &[&str], args: &[&str]) -> String {
+    need_native(EMULATED_LIMITS);
+    need_program("prlimit");
+    let words = [user, &["prlimit", limit]].concat();
     let mut limited = Command::new(words[0]);
-    limited.args(&words[1..]).arg(command().get_program()).args(["serve", "--tcp", "echo=127.0.0.1:0"]).args(args);
-    let output = match limited.stdin(Stdio::null()).output() {
-        Ok(output) => output,
-        Err(error) => {
-            println!("skipped: {} is not to be had here: {error}", words[0]);
-            return None;
-        }
-    };
+    limited.args(&words[1..]).arg(folder.command().get_program());
+    let output = limited.args(["serve", "--tcp", "echo=127.0.0.1:0"]).args(args).stdin(Stdio::null()).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
-    if text.starts_with("prlimit: ") || text.starts_with("setpriv: ") {
-        println!("skipped: {words:?} does not work here: {text}");
-        return None;
-    }
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
-    Some(text)
+    text
 }
 
 /// More memory than RLIMIT_AS or RLIMIT_DATA allows is refused at start with what to do, as `--check` does.
 #[test]
 fn memory_beyond_the_process_limit_is_refused() {
     guard(|| {
+        let folder = Folder::new("little-memory");
         for limit in ["--as=67108864", "--data=67108864"] {
             let big = ["--connections", "4096", "--buffer", "16384"];
             for args in [&big[..], &[&big[..], &["--check"]].concat()] {
-                let Some(text) = refused(limit, &[], args) else { return };
+                let text = refused(&folder, limit, &[], args);
                 assert!(text.contains("KiB of memory") && text.contains("ulimit -v"), "{text}");
             }
         }
@@ -189,13 +175,10 @@ fn memory_beyond_the_process_limit_is_refused() {
 #[test]
 fn too_few_threads_are_refused() {
     guard(|| {
-        if !nix::unistd::geteuid().is_root() {
-            return println!("skipped: only root can become a user who has no process yet");
-        }
+        need_root();
         // A user without another process: its only one is this.
         let user = ["setpriv", "--reuid", "40961", "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all"];
-        if let Some(text) = refused("--nproc=8", &user, &["--workers", "64"]) {
-            assert!(text.contains("cannot start 64 workers") && text.contains("lower the number"), "{text}");
-        }
+        let text = refused(&Folder::new("few-threads"), "--nproc=8", &user, &["--workers", "64"]);
+        assert!(text.contains("cannot start 64 workers") && text.contains("lower the number"), "{text}");
     });
 }

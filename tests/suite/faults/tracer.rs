@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::vitals::native;
+use crate::support::{EMULATED_CALLS, need_native, need_program, skip};
 
 /// The call that makes a thread, and no process.
 pub const NEW_THREAD: &str = if cfg!(target_env = "musl") { "clone" } else { "clone3" };
@@ -29,34 +29,23 @@ pub fn scratch(what: &str) -> PathBuf {
     std::env::temp_dir().join(name)
 }
 
-/// True when faults can be injected into a running process; says why if not.
-pub fn can_attach() -> bool {
+/// Goes on where faults can be injected into a running process, or skips the test.
+pub fn need_tracer() {
     // ptrace(2): anything but 0, and only root may look into a process that is not its child.
     let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
-    let free = matches!(scope.trim(), "" | "0") || (scope.trim() != "3" && nix::unistd::geteuid().is_root());
-    if !free {
-        println!("skipped: kernel.yama.ptrace_scope is {}", scope.trim());
+    if !matches!(scope.trim(), "" | "0") && (scope.trim() == "3" || !nix::unistd::geteuid().is_root()) {
+        skip(&format!("kernel.yama.ptrace_scope is {}", scope.trim()));
     }
-    free && can_trace()
+    need_strace();
 }
 
-/// True when faults can be injected into a process from its start; says why if not.
-pub fn can_trace() -> bool {
-    if !native() {
-        println!("skipped: strace(1) would see the emulator's system calls");
-        return false;
-    }
-    let tried = Command::new("strace").args(["-e", "trace=none", "true"]).stderr(Stdio::null()).status();
-    match tried {
-        Ok(status) if status.success() => true,
-        Ok(_) => {
-            println!("skipped: strace(1) may not trace here");
-            false
-        }
-        Err(_) => {
-            println!("skipped: strace(1) is not installed");
-            false
-        }
+/// Goes on where faults can be injected into a process from its start, or skips the test.
+pub fn need_strace() {
+    need_native(EMULATED_CALLS);
+    need_program("strace");
+    let tried = Command::new("strace").args(["-e", "trace=none", "true"]).output().unwrap();
+    if !tried.status.success() {
+        skip(&format!("strace(1) may not trace: {}", String::from_utf8_lossy(&tried.stderr).trim()));
     }
 }
 
@@ -65,13 +54,17 @@ impl Tracer {
     /// the call, or the names that it has on different machines. With a path, only calls that have to do with it
     /// are meant.
     pub fn inject(pid: u32, call: &str, fault: &str, path: Option<&Path>) -> Tracer {
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{fault}"));
+        let path = path.map(|path| ["-P", path.to_str().unwrap()]);
+        let options = ["-e", &trace, "-e", &inject].into_iter().chain(path.into_iter().flatten());
+        Tracer::attach(pid, &options.collect::<Vec<_>>())
+    }
+
+    /// Traces all threads of the process, with these options of strace's.
+    pub fn attach(pid: u32, options: &[&str]) -> Tracer {
         let output = scratch("trace");
         let mut command = Command::new("strace");
-        command.args(["-f", "-p", &pid.to_string(), "-e", &format!("trace={call}")]);
-        command.args(["-e", &format!("inject={call}:{fault}")]).arg("-o").arg(&output);
-        if let Some(path) = path {
-            command.arg("-P").arg(path);
-        }
+        command.args(["-f", "-p", &pid.to_string(), "-o"]).arg(&output).args(options);
         let mut strace = command.stderr(Stdio::piped()).spawn().expect("start strace");
         let mut said = BufReader::new(strace.stderr.take().unwrap()).lines();
         let attached = said.by_ref().map_while(Result::ok).any(|line| line.contains(" attached"));
@@ -79,13 +72,17 @@ impl Tracer {
         Tracer { strace, output, said }
     }
 
+    /// What was traced so far.
+    pub fn trace(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
     /// How many calls have failed, or have been delayed, so far.
     pub fn hits(&mut self) -> usize {
         if let Some(status) = self.strace.try_wait().unwrap() {
             panic!("strace(1) has ended with {status}: {:?}", self.said.by_ref().collect::<Vec<_>>());
         }
-        let trace = fs::read_to_string(&self.output).unwrap_or_default();
-        trace.lines().filter(|line| line.contains("INJECTED") || line.contains("DELAYED")).count()
+        self.trace().lines().filter(|line| line.contains("INJECTED") || line.contains("DELAYED")).count()
     }
 }
 

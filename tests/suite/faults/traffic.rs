@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
 
-use super::tracer::{Tracer, can_attach};
+use super::tracer::{Tracer, need_tracer};
 use crate::support::{Client, HANG, guard, wait_until};
 use crate::vitals::{Patient, spent};
 
@@ -50,9 +50,7 @@ const FAULTS: &[(&str, &str, Fate)] = &[
 #[test]
 fn a_call_that_fails_costs_its_connection_at_most() {
     guard(|| {
-        if !can_attach() {
-            return;
-        }
+        need_tracer();
         let mut patient = Patient::start(1, &[]);
         for (call, fault, fate) in FAULTS {
             let mut other = Client::greeted(patient.address());
@@ -94,9 +92,7 @@ fn a_call_that_fails_costs_its_connection_at_most() {
 #[test]
 fn a_call_that_keeps_failing_is_not_spun_on() {
     guard(|| {
-        if !can_attach() {
-            return;
-        }
+        need_tracer();
         let patient = Patient::start(2, &["--udp", "time=127.0.0.1:0"]);
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
         for (call, error) in
@@ -125,9 +121,7 @@ fn a_call_that_keeps_failing_is_not_spun_on() {
 #[test]
 fn a_datagram_socket_survives_every_error() {
     guard(|| {
-        if !can_attach() {
-            return;
-        }
+        need_tracer();
         let patient = Patient::start(1, &["--udp", "time=127.0.0.1:0"]);
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.connect(patient.daemon.addresses[1]).unwrap();
@@ -191,9 +185,7 @@ fn what_follows_urgent_data_is_served() {
 #[test]
 fn an_epoll_wait_that_keeps_failing_does_not_spin() {
     guard(|| {
-        if !can_attach() {
-            return;
-        }
+        need_tracer();
         let patient = Patient::start(2, &[]);
         let mut client = patient.daemon.client();
         let mut tracer = Tracer::inject(patient.pid(), "?epoll_wait,?epoll_pwait", "error=EBADF", None);

@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use super::tracer::{Tracer, can_attach, scratch};
+use super::tracer::{Tracer, need_tracer, scratch};
 use crate::support::{Client, Daemon, command, guard, os_error, wait_until};
 use crate::vitals::Patient;
 
@@ -23,9 +23,7 @@ fn expect_confession(patient: &Patient, log: &Path) {
 #[test]
 fn a_log_file_that_cannot_be_written_stops_no_service() {
     guard(|| {
-        if !can_attach() {
-            return;
-        }
+        need_tracer();
         let log = scratch("log");
         let mut patient = Patient::start(2, &["--log-file", log.to_str().unwrap()]);
         for error in [Errno::ENOSPC, Errno::EIO] {
@@ -52,22 +50,13 @@ fn a_log_file_that_cannot_be_written_stops_no_service() {
 #[test]
 fn a_console_that_cannot_be_written_stops_no_service() {
     guard(|| {
-        if !can_attach() {
-            return;
-        }
+        need_tracer();
         let log = scratch("stderr");
         let started = |args: &[&str]| {
             let stderr = File::options().create(true).append(true).open(&log).unwrap();
-            let mut daemon =
-                Daemon::silent(command().args(["serve", "--tcp", "echo=127.0.0.1:0"]).args(args).stderr(stderr));
-            let mut text = String::new();
-            wait_until("the server has started", || {
-                text = fs::read_to_string(&log).unwrap();
-                text.contains(" (echo)\n")
-            });
-            let (_, rest) = text.split_once("Server started on ").unwrap();
-            daemon.addresses.push(rest.split(' ').next().unwrap().parse().unwrap());
-            daemon
+            let mut program = command();
+            program.args(["serve", "--tcp", "echo=127.0.0.1:0"]).args(args).stderr(stderr);
+            Daemon::silent(&mut program, log.to_str().unwrap())
         };
         let patient = Patient::admit(2, &[], started);
         for error in ["ENOSPC", "EIO", "EPIPE"] {
@@ -90,9 +79,7 @@ fn a_console_that_cannot_be_written_stops_no_service() {
 #[test]
 fn a_signal_that_the_pipe_does_not_take_is_not_lost() {
     guard(|| {
-        if !can_attach() {
-            return;
-        }
+        need_tracer();
         let mut patient = Patient::start(2, &[]);
         let mut client = Client::greeted(patient.address());
         // The server rests, so the first thing that the accept loop writes is the signal.

@@ -20,8 +20,10 @@ use nix::unistd::Pid;
 use self::clients::{DEEDS, Services};
 use self::dice::Dice;
 use crate::panics::keep_lines;
-use crate::support::{Client, Daemon, HANG, Running, command, guard, guard_within, wait_until};
-use crate::vitals::{Figures, Patient, native};
+use crate::support::{
+    Client, Daemon, EMULATED_PROCESS, HANG, Running, command, guard, guard_within, need_native, wait_until,
+};
+use crate::vitals::{Figures, Patient};
 
 const CROWD: u64 = 12;
 const GRACE: Duration = Duration::from_secs(2);
@@ -127,9 +129,7 @@ fn open_house(args: &[&str]) -> (Patient, Services) {
 fn a_stampede_leaves_no_trace() {
     let length = Duration::from_secs(number("STAMPEDE_SECONDS").unwrap_or(10));
     guard_within(HANG + length, move || {
-        if !native() {
-            return println!("skipped: what an emulated daemon holds is not to be seen");
-        }
+        need_native(EMULATED_PROCESS);
         let seed = seed();
         // Fewer places than clients may want at a time, and a short queue.
         let (patient, services) = open_house(&["--connections", "16", "--queue", "4", "--grace", "2"]);
@@ -178,9 +178,7 @@ fn expect_stop_in_a_stampede(mut patient: Patient, services: Services, seed: u64
 #[test]
 fn a_stampede_on_a_full_house_leaves_no_trace() {
     guard(|| {
-        if !native() {
-            return println!("skipped: what an emulated daemon holds is not to be seen");
-        }
+        need_native(EMULATED_PROCESS);
         let seed = seed();
         for policy in ["shed", "reject"] {
             let args = ["--connections", "4", "--queue", "2", "--when-full", policy];
