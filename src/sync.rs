@@ -1,7 +1,7 @@
 //! Locks, atomics and threads: the system's, or under `--cfg simulation` ones whose every step a seed chooses.
 //!
-//! Code that runs beside other threads takes them from here. What orders no other memory and is held across no system
-//! call, as a counter, may stay with std: no other thread could tell when its steps are taken.
+//! Code that runs beside other threads takes them from here. What no other thread waits for and what orders no other
+//! memory, as a counter, may stay with std.
 
 #[cfg(simulation)]
 pub(crate) use shuttle::{

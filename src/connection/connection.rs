@@ -240,6 +240,8 @@ impl Connection {
 
     fn end_input(&mut self) -> Received {
         self.input.end();
+        // The service may answer what is left, and the time of the write begins then.
+        self.tick();
         Received::End
     }
 
@@ -249,8 +251,10 @@ impl Connection {
         (self.notice, self.readable) = (Notice::AfterInput(pending), true);
     }
 
-    /// Receives once and forgets what came.
+    /// Receives once and forgets what came, also what came after the drain began: left unread, it would make the close
+    /// a reset.
     pub(crate) fn discard(&mut self) -> io::Result<Received> {
+        self.notice = Notice::Given;
         self.input.reset();
         let received = self.receive();
         self.input.reset();

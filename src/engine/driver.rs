@@ -189,7 +189,7 @@ impl Driver {
     }
 
     fn on_connection(&mut self, connection: &mut Connection, event: Event) -> Result<Next, CloseReason> {
-        if connection.has_output() {
+        if connection.has_output() || !connection.input().is_empty() {
             // `flush` takes the time as it was last read.
             connection.tick();
         }
@@ -334,6 +334,7 @@ impl Driver {
     /// Gives the notice. The service decides whether the client stays.
     fn notify(&mut self, connection: &mut Connection) -> Result<(), CloseReason> {
         connection.mark_notified();
+        connection.tick();
         match self.call(connection, |service, connection| service.shutdown(connection.session(), connection))? {
             Flow::Continue => {}
             Flow::Close => connection.stage = Stage::Closing(CloseReason::Shutdown),
@@ -377,7 +378,13 @@ impl Driver {
             return Ok(Next::Park(connection.interest()));
         }
         if let Notice::At(_) = connection.notice {
-            return self.turn(connection);
+            // The service alone is called that gives the notice: another call might block the accept loop.
+            self.notify(connection)?;
+            connection.flush()?;
+            return match connection.stage {
+                Stage::Closing(_) => self.turn(connection),
+                _ => Ok(Next::Requeue),
+            };
         }
         if let Stage::Lingering(..) = connection.stage {
             return Err(connection.planned_end());
@@ -409,8 +416,9 @@ impl Driver {
     }
 
     fn shed(&mut self, connection: &mut Connection) -> Result<Next, CloseReason> {
-        if connection.receive()? != Received::Nothing {
-            // The client has sent something just now, so it is not idle.
+        // A worker may have served it between the accept loop's look at it and the claim, or the client has sent
+        // something just now.
+        if !connection.is_idle() || connection.receive()? != Received::Nothing {
             return Ok(Next::Requeue);
         }
         self.notify(connection)?;

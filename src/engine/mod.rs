@@ -126,12 +126,17 @@ impl Engine {
 impl StatsSource for Engine {
     fn stats(&self) -> Stats {
         let Progress { queued, longest, .. } = self.queue.progress();
+        let context = &self.services.context;
+        // In this order: a connection that begins or ends meanwhile may be counted twice, but none is missing.
+        let accepted = context.counters.accepted.value();
+        let open = self.slots.open() as u64;
         Stats {
-            open: self.slots.open() as u64,
+            accepted,
+            open,
             parked: self.slots.parked() as u64,
             queued: queued as u64,
             queued_max: longest as u64,
-            ..self.services.context.stats()
+            ..context.stats()
         }
     }
 }

@@ -41,7 +41,7 @@ struct Inner {
     /// In a box: what contains it is moved a few times at the start, over stack that then stays in memory.
     ready: Box<Deque<Ready, READY>>,
     lead: Lead,
-    /// The leader was called away, and need not be called again.
+    /// The leader was called away or does not wait, and need not be called.
     is_leader_called: bool,
     /// No worker may take the lead.
     is_paused: bool,
@@ -161,6 +161,8 @@ impl Queue {
             if inner.lead_is_free() && (inner.ready.is_empty() || inner.since_poll >= POLL_EVERY) {
                 (inner.lead, inner.since_poll) = (Lead::Taken, 0);
                 let job = if inner.ready.is_empty() { Job::Poll } else { Job::PollOnce };
+                // That one comes back by itself.
+                inner.is_leader_called = job == Job::PollOnce;
                 self.wake_others(inner);
                 return job;
             }
@@ -177,14 +179,20 @@ impl Queue {
         }
     }
 
-    /// Unlocks, and wakes the sleeper and the accept loop that wait for what has changed.
+    /// Unlocks, and wakes the sleeper, the leader and the accept loop that wait for what has changed.
     fn wake_others(&self, mut inner: MutexGuard<'_, Inner>) {
         let wakes = inner.claim_wake_up(self.work);
+        // With no other worker left, the leader is the one that is free: this one may block for as long as it likes.
+        let is_last = self.work == Work::MayBlock && inner.asleep == 0 && !inner.ready.is_empty();
+        let calls = is_last && inner.claim_call();
         let has_room = inner.room_is_awaited && inner.ready.len() < self.limit;
         inner.room_is_awaited &= !has_room;
         drop(inner);
         if wakes {
             self.available.notify_one();
+        }
+        if calls {
+            self.leader.raise();
         }
         if has_room {
             self.accept_loop.raise();

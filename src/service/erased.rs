@@ -4,10 +4,10 @@
 //! sessions share one table of slots, and admitting a client allocates nothing.
 
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Service;
 use crate::connection::{CloseReason, Connection, Flow};
-use crate::sync::{Mutex, MutexGuard, lock};
 
 /// A [`Service`] together with the sessions of its connections. `slot` is the connection's place in the table.
 pub(crate) trait ErasedService: Send + Sync {
@@ -42,7 +42,7 @@ impl<S: Service> WithSessions<S> {
     /// Takes a poisoned lock too. A panic of the service closes the connection, and `close` takes the session out,
     /// so the next connection in this slot finds none.
     fn session(&self, slot: usize) -> MutexGuard<'_, Option<S::Session>> {
-        lock(&self.sessions[slot])
+        self.sessions[slot].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
