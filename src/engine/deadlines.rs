@@ -43,13 +43,21 @@ impl Deadlines {
 
     /// Sees to it that a sweep begins no later than at `deadline`, which may have passed already.
     pub(super) fn cover(&self, deadline: Tick) {
+        if self.plan(deadline) {
+            self.wake.raise();
+        }
+    }
+
+    /// The same for the accept loop, which looks at [`next`](Deadlines::next) by itself. True if the plan has changed.
+    pub(super) fn plan(&self, deadline: Tick) -> bool {
         let mut next = latest(&self.next);
         while Tick::from_raw(next).is_none_or(|next| deadline.is_before(next)) {
             match self.next.compare_exchange(next, Tick::to_raw(Some(deadline)), Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return self.wake.raise(),
+                Ok(_) => return true,
                 Err(changed) => next = changed,
             }
         }
+        false
     }
 
     /// Begins a sweep: a thread that parks a connection from here on covers its deadline anew.

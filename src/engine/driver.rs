@@ -348,7 +348,11 @@ impl Driver {
     fn drain(&mut self, connection: &mut Connection) -> Result<Next, CloseReason> {
         match connection.stage {
             Stage::New | Stage::Serving => {}
-            Stage::Closing(_) | Stage::Lingering(..) => return self.turn(connection),
+            Stage::Closing(_) | Stage::Lingering(..) => {
+                // It may have waited in the queue because of an edge.
+                connection.readable = true;
+                return self.turn(connection);
+            }
         }
         match connection.notice {
             Notice::NotDue => connection.limit_input(),

@@ -195,7 +195,7 @@ impl<E: Occupant> Slots<E> {
             // An owned slot is left alone: its owner sets the next deadline and covers it.
         }
         if let Some(earliest) = earliest {
-            self.deadlines.cover(if earliest.is_before(soonest) { soonest } else { earliest });
+            self.deadlines.plan(if earliest.is_before(soonest) { soonest } else { earliest });
         }
     }
 

@@ -92,7 +92,7 @@ fn wait_for(
         });
         if let Some(outcome) = outcome {
             with(|sim| {
-                sim.kernel.wakes += u64::from(has_waited);
+                sim.kernel.wakes += u64::from(has_waited && name != "sleep");
                 sim.trace(name, fd, outcome);
             });
             return outcome;

@@ -86,8 +86,8 @@ pub(crate) struct Client {
     pub(crate) started: Option<u64>,
     /// The server has logged its end.
     pub(crate) ended: bool,
-    /// Because a time-out of a stream was over.
-    pub(crate) timed_out: bool,
+    /// For a reason that leaves no time for a notice.
+    pub(crate) is_excused: bool,
     /// The service works on its request, since or until.
     pub(crate) waiting: Option<u64>,
     pub(crate) waited: u64,
@@ -129,7 +129,7 @@ impl Client {
             has_left: false,
             started: None,
             ended: false,
-            timed_out: false,
+            is_excused: false,
             waiting: None,
             waited: now,
             called: now,

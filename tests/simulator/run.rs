@@ -1,17 +1,21 @@
 //! The program: which seeds, for how long, and what it says in the end.
 
-use std::cell::Cell;
-use std::panic;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
+use std::{env, panic, thread};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
 use crate::schedule::Seeded;
-use crate::sim::{fail, is_running, simulate, with};
+use crate::sim::{Summary, fail, is_running, simulate, with};
 
 /// The server's log, of which the oracles read each line.
 struct Lines;
@@ -31,61 +35,103 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
+fn complain(text: &str) -> ! {
+    eprintln!("{text}");
+    std::process::exit(2);
+}
+
 fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
-    match text.parse() {
-        Ok(number) => Some(number),
-        Err(_) => {
-            eprintln!("{name}={text} is no number");
-            std::process::exit(2);
-        }
-    }
+    let text = env::var(name).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().unwrap_or_else(|_| complain(&format!("{name}={text} is no number"))))
+}
+
+/// The seeds that have found something: the first word of each line that is no comment.
+fn kept() -> VecDeque<u64> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seeds/found");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| complain(&format!("{}: {error}", path.display())));
+    let words = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(' ').next());
+    words.map(|word| word.parse().unwrap_or_else(|_| complain(&format!("{word} is no seed")))).collect()
 }
 
 pub(crate) fn main() {
     static LINES: Lines = Lines;
     let _ = log::set_logger(&LINES);
     log::set_max_level(LevelFilter::Info);
-    panic::set_hook(Box::new(|info| {
-        let text = info.to_string();
-        if !text.contains("on purpose") {
-            fail(&text);
+    panic::set_hook(Box::new(|info| fail(&info.to_string())));
+    if let Some(seed) = number("SEED") {
+        let once = |shows_all| run([seed].into(), None, shows_all);
+        let hash = once(number("TRACE").is_some());
+        if once(false) != hash {
+            complain(&format!("SEED={seed} made two different traces"));
         }
-    }));
-    let (shows_all, seed, start) = (number("TRACE").is_some(), number("SEED"), Instant::now());
-    let time = Duration::from_secs_f64(number("SECONDS").unwrap_or(60 * number("MINUTES").unwrap_or(2)) as f64);
-    let first = seed.unwrap_or_else(|| SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64));
-    let (next, total) = (Rc::new(Cell::new(first)), Arc::new(AtomicU64::new(0)));
-    let seeds = {
-        let next = next.clone();
-        Box::new(move || {
-            let (this, is_over) = (next.get(), start.elapsed() >= time || seed.is_some());
-            next.set(this.wrapping_add(1));
-            (this == first || !is_over).then_some(this)
-        })
+        return;
+    }
+    let time = Duration::from_secs(number("SECONDS").unwrap_or(60 * number("MINUTES").unwrap_or(2)));
+    if let Some(first) = number("FIRST") {
+        run(VecDeque::new(), Some((first, time)), false);
+        return;
+    }
+    run(kept(), None, false);
+    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64);
+    let program = env::current_exe().unwrap_or_else(|error| complain(&error.to_string()));
+    let processors = thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    // A process for each: a simulation is one thread.
+    let begin = |number: u64| Command::new(&program).env("FIRST", (now + (number << 32)).to_string()).spawn();
+    let children: Vec<_> = (0..processors).map(begin).collect();
+    let end = |child: std::io::Result<std::process::Child>| child.and_then(|mut child| child.wait());
+    if !children.into_iter().map(end).collect::<Vec<_>>().iter().all(|ended| ended.as_ref().is_ok_and(|code| code.success()))
+    {
+        std::process::exit(1);
+    }
+}
+
+/// Simulates what these seeds make, and then new ones for a time. Returns the hash of the last trace.
+fn run(seeds: VecDeque<u64>, new: Option<(u64, Duration)>, shows_all: bool) -> u64 {
+    let start = Instant::now();
+    let (name, mut next) = match (&new, seeds.front()) {
+        (Some((first, _)), _) => (format!("SEED={first} on"), *first),
+        (None, Some(first)) if seeds.len() == 1 => (format!("SEED={first}"), 0),
+        _ => ("tests/seeds".into(), 0),
+    };
+    let (seeds, current) = (RefCell::new(seeds), Arc::new(AtomicU64::new(0)));
+    let choose = {
+        let current = current.clone();
+        move || {
+            let seed = match (seeds.borrow_mut().pop_front(), &new) {
+                (Some(seed), _) => seed,
+                (None, Some((_, time))) if start.elapsed() < *time => next,
+                _ => return None,
+            };
+            next = seed.wrapping_add(1);
+            current.store(seed, Ordering::Relaxed);
+            Some(seed)
+        }
     };
     let mut config = Config::new();
-    config.stack_size = 256 * 1024;
+    config.stack_size = 256 * 1_024;
     config.failure_persistence = FailurePersistence::None;
     config.max_steps = MaxSteps::None;
     config.silence_warnings = true;
-    let (simulated, connections, current) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(first));
-    let sums = Arc::new((simulated, connections, current, AtomicU64::new(0)));
-    let kept = sums.clone();
-    let count = Runner::new(Seeded::new(seeds, total.clone()), config).run(move || {
-        let (simulated, connections, current, hash) = &*kept;
-        let summary = simulate(current.fetch_add(1, Ordering::Relaxed), shows_all);
-        simulated.fetch_add(summary.time / 1_000_000_000, Ordering::Relaxed);
-        connections.fetch_add(summary.connections as u64, Ordering::Relaxed);
-        hash.store(summary.hash, Ordering::Relaxed);
+    let (sums, steps) = (Arc::new(Mutex::new(Summary::default())), Rc::new(AtomicU64::new(0)));
+    let total = sums.clone();
+    let count = Runner::new(Seeded::new(Box::new(choose), steps.clone()), config).run(move || {
+        let summary = simulate(current.load(Ordering::Relaxed), shows_all);
+        if let Ok(mut total) = total.lock() {
+            *total = Summary {
+                hash: summary.hash,
+                time: total.time + summary.time / 1_000_000_000,
+                connections: total.connections + summary.connections,
+            };
+        }
     });
-    let (simulated, connections, _, hash) = &*sums;
-    let seconds = start.elapsed().as_secs_f64();
+    let total = sums.lock().map_or_else(|_| Summary::default(), |total| *total);
     println!(
-        "{count} simulations from SEED={first}: {:.1} years, {} connections, {:.1} million steps in {seconds:.1} s; trace {:016x}",
-        simulated.load(Ordering::Relaxed) as f64 / 31_556_952.0,
-        connections.load(Ordering::Relaxed),
-        total.load(Ordering::Relaxed) as f64 / 1e6,
-        hash.load(Ordering::Relaxed),
+        "{name}: {count} simulations, {:.1} years, {} connections, {:.1} million steps in {:.1} s, trace {:016x}",
+        total.time as f64 / 31_556_952.0,
+        total.connections,
+        steps.load(Ordering::Relaxed) as f64 / 1e6,
+        start.elapsed().as_secs_f64(),
+        total.hash,
     );
+    total.hash
 }

@@ -4,7 +4,7 @@
 //! idle, and the world may look at everything at rest.
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
@@ -55,12 +55,12 @@ pub(crate) struct Seeded {
     /// The world has one step in so many.
     world: u64,
     priorities: Vec<u64>,
-    total: Arc<AtomicU64>,
+    total: Rc<AtomicU64>,
 }
 
 impl Seeded {
     /// Schedules one simulation for each seed. Adds their steps to `total`.
-    pub(crate) fn new(seeds: Box<dyn FnMut() -> Option<u64>>, total: Arc<AtomicU64>) -> Seeded {
+    pub(crate) fn new(seeds: Box<dyn FnMut() -> Option<u64>>, total: Rc<AtomicU64>) -> Seeded {
         Seeded { seeds, dice: Dice::new(0), way: Way::Uniform, world: 1, priorities: vec![], total }
     }
 

@@ -43,8 +43,8 @@ pub(crate) struct Sim {
     pub(crate) busy: u64,
     pub(crate) stops: usize,
     pub(crate) report: Option<Result<ShutdownReport, Error>>,
-    /// Since the world last did something but let time pass: calls that had waited, ends of connections, and the time.
-    pub(crate) quiet_since: (u64, usize, u64),
+    /// When the world last did something but let time pass: calls that had waited, ends of connections, and the time.
+    pub(crate) quiet: (u64, usize, u64),
     pub(crate) ended: usize,
     hash: u64,
     lines: VecDeque<String>,
@@ -87,7 +87,7 @@ impl Sim {
         let kernel = Kernel::new(dice, scenario.start);
         Sim {
             seed,
-            quiet_since: (0, 0, kernel.now),
+            quiet: (0, 0, kernel.now),
             kernel,
             scenario,
             clients: vec![],
@@ -155,6 +155,7 @@ impl Sim {
 }
 
 /// What one simulation came to.
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Summary {
     pub(crate) hash: u64,
     /// Simulated time, in nanoseconds.
@@ -187,6 +188,9 @@ pub(crate) fn simulate(seed: u64, shows_all: bool) -> Summary {
             false => act(&handle, actions),
         };
         actions += u64::from(has_acted);
+        if has_acted {
+            with(|sim| sim.quiet = (sim.kernel.wakes, sim.ended, sim.kernel.now));
+        }
         wake();
     }
     let _ = running.join();
@@ -212,7 +216,7 @@ fn act(handle: &ServerHandle, actions: u64) -> bool {
         0..4 => with(|sim| sim.kernel.deliver_edge()),
         4 => with(|sim| {
             sim.kernel.give_spurious_edge();
-            false
+            true
         }),
         5 if is_over => stop(handle),
         6..10 => with(Sim::readers_read),
@@ -252,6 +256,9 @@ fn idle(handle: &ServerHandle, actions: u64) -> bool {
     });
     match waits_for {
         Some(until) => with(|sim| {
+            if !sim.kernel.waiters.is_empty() {
+                sim.check_wakes();
+            }
             let is_client = sim.clients.iter().any(|client| client.has_plans() && client.next <= until);
             let are_busy = sim.all_are_busy();
             sim.kernel.advance(until);
@@ -376,9 +383,10 @@ impl Sim {
     /// False when the client can do nothing now.
     fn client_moves(&mut self, id: usize) -> bool {
         let now = self.kernel.now;
+        let mut has_moved = false;
         if self.clients[id].reads == Reads::Slowly {
             let most = 1 + self.kernel.dice.index(20);
-            self.kernel.client_reads(id, most);
+            has_moved = self.kernel.client_reads(id, most) > 0;
         }
         let chunk = self.clients[id].chunk(&mut self.kernel.dice).to_vec();
         if !chunk.is_empty() {
@@ -398,12 +406,12 @@ impl Sim {
             if taken == 0 && (connection.is_reset || connection.closed.is_some()) {
                 self.clients[id].has_left = true;
             }
-            return taken > 0;
+            return has_moved || taken > 0;
         }
         if self.clients[id].cut < self.clients[id].bytes.len() && self.clients[id].sends == Sends::Asks {
             // It waits for a reply, and gives up now and then.
             if !self.kernel.dice.once_in(8) {
-                return false;
+                return has_moved;
             }
         }
         let client = &mut self.clients[id];
