@@ -1,6 +1,6 @@
 # What a person can do here. Plain `make` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint doc scripts model mutants repeat stampede moments soak fuzz tsan miri bench \
+.PHONY: help run test check fmt lint doc scripts model simulate mutants repeat stampede moments soak fuzz tsan miri bench \
 	bench-quick bench-check bench-build micro instructions instructions-arm cross-build qemu-test board-test size ci clean
 
 CARGO ?= cargo
@@ -24,6 +24,8 @@ fmt: ## check the format
 
 lint: ## clippy on all targets, and each feature set of the library by itself
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	CARGO_TARGET_DIR=target/simulation RUSTFLAGS="--cfg simulation" $(CARGO) clippy --locked --no-default-features \
+		--features log --test simulator -- -D warnings
 	$(CARGO) clippy --locked --lib --no-default-features --features log -- -D warnings
 	$(CARGO) clippy --locked --lib --no-default-features -- -D warnings
 	$(CARGO) clippy --locked --lib --no-default-features --features defmt -- -D warnings
@@ -38,8 +40,13 @@ scripts: ## check every script, where shellcheck is installed
 model: ## explore every interleaving of the queue and slot protocols with loom
 	CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --lib model
 
-mutants: ## break those protocols on purpose; the models must notice each break (minutes)
-	tests/model-mutants.sh
+simulate: ## the server over a seeded kernel, clock, schedule and crowd (MINUTES=2; SEED=N for one, TRACE=1 to see it)
+	CARGO_TARGET_DIR=target/simulation RUSTFLAGS="--cfg simulation" CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
+		CARGO_PROFILE_RELEASE_OPT_LEVEL=2 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		$(CARGO) test --locked --release --no-default-features --features log --test simulator
+
+mutants: ## break the engine on purpose; the simulator or the models must notice each break (half an hour)
+	tests/mutants.sh
 
 repeat: ## run the suite 20 times, then on one processor
 	tests/repeat.sh

@@ -295,12 +295,16 @@ unsafe extern "C" fn setsockopt(fd: c_int, level: c_int, name: c_int, _: *const 
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn accept4(fd: c_int, to: *mut sockaddr, length: *mut socklen_t, _: c_int) -> c_int {
-    call("accept", fd, |kernel| {
+    let accepted = call("accept", fd, |kernel| {
         let (fd, peer) = kernel.accept(fd)?;
         // SAFETY: accept4(2) gets room for an address, and for its length.
         unsafe { *length = write_address(peer, to.cast()) };
         Ok(fd as usize)
-    }) as c_int
+    });
+    if accepted >= 0 || Errno::last() != Errno::EAGAIN {
+        with(sim::Sim::note_event);
+    }
+    accepted as c_int
 }
 
 #[unsafe(no_mangle)]

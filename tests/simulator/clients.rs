@@ -86,6 +86,8 @@ pub(crate) struct Client {
     pub(crate) started: Option<u64>,
     /// The server has logged its end.
     pub(crate) ended: bool,
+    /// It has had its notice, or a part of it.
+    pub(crate) is_noticed: bool,
     /// For a reason that leaves no time for a notice.
     pub(crate) is_excused: bool,
     /// The service works on its request, since or until.
@@ -129,6 +131,7 @@ impl Client {
             has_left: false,
             started: None,
             ended: false,
+            is_noticed: false,
             is_excused: false,
             waiting: None,
             waited: now,
@@ -189,7 +192,14 @@ impl Client {
             _ => reply(sequence, &rest),
         };
         let is_last = matches!(verb, 'p' | 'f' | 'q' | 'x');
-        self.requests.push(Request { end: self.bytes.len(), reply, executed: false, arrived: None, is_last, is_tail: false });
+        self.requests.push(Request {
+            end: self.bytes.len(),
+            reply,
+            executed: false,
+            arrived: None,
+            is_last,
+            is_tail: false,
+        });
     }
 
     pub(crate) fn thinks(&mut self, dice: &mut Dice, now: u64) {

@@ -26,11 +26,20 @@ pub(crate) type Outcome = Result<usize, i32>;
 pub(crate) enum File {
     /// Not listening yet, or for datagrams.
     Unbound,
-    Listener { address: SocketAddr, backlog: VecDeque<Id> },
+    Listener {
+        address: SocketAddr,
+        backlog: VecDeque<Id>,
+    },
     Stream(Id),
-    Datagrams { address: SocketAddr, arrived: VecDeque<(Vec<u8>, SocketAddr)> },
+    Datagrams {
+        address: SocketAddr,
+        arrived: VecDeque<(Vec<u8>, SocketAddr)>,
+    },
     Event(u64),
-    Epoll { watched: BTreeMap<i32, Watch>, ready: VecDeque<i32> },
+    Epoll {
+        watched: BTreeMap<i32, Watch>,
+        ready: VecDeque<i32>,
+    },
     Pipe(VecDeque<u8>),
     PipeWriter,
 }

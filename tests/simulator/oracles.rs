@@ -7,8 +7,7 @@ use lastorders::{Stats, WhenFull};
 
 use crate::clients::{Reads, Request, Sent};
 use crate::connections::Id;
-use crate::kernel::{BASE, File, MS, Wait};
-use crate::schedule::task;
+use crate::kernel::{File, MS, Wait, Waiter};
 use crate::services::Kind;
 use crate::sim::{ACCEPT_LOOP, Sim, fail};
 
@@ -39,6 +38,7 @@ impl Sim {
         for byte in bytes {
             let next = self.after_byte(id, *byte);
             let client = &mut self.clients[id];
+            client.is_noticed |= matches!(next, Sent::Notice(_));
             if let (Kind::Echo, Sent::Reply(index, _), Sent::Reply(after, _)) = (client.kind, client.sent, next) {
                 client.requests[index].executed |= after > index;
             }
@@ -61,7 +61,11 @@ impl Sim {
         let next = match client.sent {
             Sent::Reply(index, at) => match client.requests.get(index) {
                 Some(request) if request.reply.get(at) == Some(&byte) && self.is_asked(id, index) => {
-                    Some(if at + 1 == request.reply.len() { Sent::Reply(index + 1, 0) } else { Sent::Reply(index, at + 1) })
+                    Some(if at + 1 == request.reply.len() {
+                        Sent::Reply(index + 1, 0)
+                    } else {
+                        Sent::Reply(index, at + 1)
+                    })
                 }
                 _ if byte == b'S' && (at == 0 || self.may_break_off(id)) => {
                     self.check_notice(id, index);
@@ -117,15 +121,18 @@ impl Sim {
         let (client, connection, now) = (&self.clients[id], &self.kernel.connections[id], self.kernel.now);
         let (Some(told), Some(_)) = (self.told, self.draining) else {
             let is_refused = self.told.is_some() && client.started.is_none();
-            return self.expect(self.sheds() || is_refused, || format!("connection {id} gets a notice, and the server was not told to stop"));
+            return self.expect(self.sheds() || is_refused, || {
+                format!("connection {id} gets a notice, and the server was not told to stop")
+            });
         };
-        let is_noticed_twice = client.kind.stays() && connection.sent.is_some() && self.notices_of(id) > 0;
-        self.expect(!is_noticed_twice, || format!("connection {id} gets a second notice"));
+        self.expect(!client.is_noticed, || format!("connection {id} gets a second notice"));
         if self.is_closing() {
             return;
         }
         if let Some(replied) = client.replied {
-            self.expect(now + LATE >= replied + NOTICE_GAP, || format!("connection {id} reads reply and notice in one piece"));
+            self.expect(now + LATE >= replied + NOTICE_GAP, || {
+                format!("connection {id} reads reply and notice in one piece")
+            });
         }
         // The kernel does not say how much has arrived behind urgent data.
         if client.started.is_some_and(|started| started < told) && !connection.was_urgent {
@@ -137,10 +144,6 @@ impl Sim {
                 format!("connection {id} gets its notice, and its request {missed:?} had arrived and is not answered")
             });
         }
-    }
-
-    fn notices_of(&self, _: Id) -> usize {
-        0
     }
 
     /// The server has received so many bytes more.
@@ -175,8 +178,7 @@ impl Sim {
 
     pub(crate) fn ends_waiting(&mut self, id: Id) {
         (self.clients[id].waiting, self.clients[id].waited) = (None, self.kernel.now);
-        // Something has happened.
-        self.quiet = (self.kernel.wakes, self.ended, self.kernel.now);
+        self.note_event();
     }
 
     /// The server has written a line to its log.
@@ -189,7 +191,8 @@ impl Sim {
             self.draining = Some(self.kernel.now);
         }
         let peer = |text: &str| text.split(' ').next().and_then(|peer| peer.parse::<SocketAddr>().ok());
-        if let Some(id) = line.strip_prefix("Starting connection from ").and_then(peer).map(|peer| self.by_peer[&peer]) {
+        if let Some(id) = line.strip_prefix("Starting connection from ").and_then(peer).map(|peer| self.by_peer[&peer])
+        {
             self.clients[id].started = Some(self.kernel.now);
         } else if let Some(rest) = line.strip_prefix("Closing connection from ") {
             let Some(id) = peer(rest).map(|peer| self.by_peer[&peer]) else { return };
@@ -279,14 +282,7 @@ impl Sim {
         if self.report.is_some() {
             return;
         }
-        let accept_loop_sleeps =
-            self.kernel.waiters.iter().any(|waiter| waiter.task == ACCEPT_LOOP && matches!(waiter.what, Wait::Sleep));
-        let leader_sleeps = self
-            .kernel
-            .waiters
-            .iter()
-            .any(|waiter| waiter.task != ACCEPT_LOOP && matches!(waiter.what, Wait::Sleep) && waiter.until.is_some_and(|until| until <= self.kernel.now + 60 * MS));
-        if self.all_are_busy() || accept_loop_sleeps || leader_sleeps {
+        if self.all_are_busy() || self.kernel.waiters.iter().any(|waiter| self.sleeps_after_fault(waiter)) {
             return;
         }
         for id in 0..self.clients.len() {
@@ -302,6 +298,11 @@ impl Sim {
         self.check_answers();
     }
 
+    /// A thread whose poll or epoll_wait found no memory sleeps for 50 ms, and a service may for as long.
+    fn sleeps_after_fault(&self, waiter: &Waiter) -> bool {
+        matches!(waiter.what, Wait::Sleep) && waiter.until.is_some_and(|until| until <= self.kernel.now + 60 * MS)
+    }
+
     /// Every worker is in a service that waits.
     pub(crate) fn all_are_busy(&self) -> bool {
         let in_service = |task: usize, what: &Wait| task > ACCEPT_LOOP && !matches!(what, Wait::Epoll(_));
@@ -315,7 +316,8 @@ impl Sim {
         if client.started.is_none() || !connection.is_open() || client.waiting.is_some() || self.is_closing() {
             return;
         }
-        if client.kind == Kind::Stream && self.is_streaming(id) {
+        // A handler reads when it likes.
+        if client.kind == Kind::Stream {
             return;
         }
         let recently = |time: Option<u64>| time.is_some_and(|time| now < time + NOTICE_GAP + SWEEP);
@@ -324,14 +326,17 @@ impl Sim {
             return;
         }
         if connection.wants_room {
-            self.expect(!connection.is_writable(), || format!("connection {id} has room for its reply, and no thread comes"));
+            self.expect(!connection.is_writable(), || {
+                format!("connection {id} has room for its reply, and no thread comes")
+            });
             return;
         }
         self.expect(!connection.is_reset, || format!("connection {id} was reset, and no thread comes"));
         self.expect(connection.pending() == 0, || format!("connection {id} has input, and no thread comes"));
         self.expect(!connection.input_has_ended(), || format!("client {id} has left, and no thread comes"));
         if client.kind != Kind::Echo && connection.sending_ended.is_none() {
-            let waits = |request: &&Request| request.end <= connection.received && !request.executed && !request.is_tail;
+            let waits =
+                |request: &&Request| request.end <= connection.received && !request.executed && !request.is_tail;
             let waiting = client.requests.iter().find(waits);
             self.expect(waiting.is_none() || client.is_over(), || format!("{waiting:?} of {id}, and no thread comes"));
         }
@@ -340,11 +345,6 @@ impl Sim {
             let knows = connection.sending_ended.is_some() || stays;
             self.expect(knows || told == now, || format!("connection {id} has no notice, and no thread comes"));
         }
-    }
-
-    /// A handler works on this connection.
-    fn is_streaming(&self, _: Id) -> bool {
-        true
     }
 
     fn check_backlog(&self, stats: &Stats) {
@@ -365,7 +365,9 @@ impl Sim {
         for (bytes, to) in std::mem::take(&mut self.kernel.answered) {
             let asked = self.datagrams.iter_mut().find(|(_, from, _)| *from == to);
             match asked {
-                Some((question, _, answered)) if !*answered && question.to_ascii_uppercase() == bytes => *answered = true,
+                Some((question, _, answered)) if !*answered && question.to_ascii_uppercase() == bytes => {
+                    *answered = true
+                }
                 other => fail(&format!("{to} is answered {:?}, {other:?}", String::from_utf8_lossy(&bytes))),
             }
         }
@@ -406,6 +408,11 @@ impl Sim {
         }
     }
 
+    /// Something has happened but that time has passed.
+    pub(crate) fn note_event(&mut self) {
+        self.quiet = (self.kernel.wakes, self.ended, self.kernel.now);
+    }
+
     /// Idle means no step: while nothing happens, a thread wakes for deadlines only.
     pub(crate) fn check_wakes(&mut self) {
         let (wakes, ended, since) = self.quiet;
@@ -417,7 +424,9 @@ impl Sim {
         let stopping = if self.told.is_some() { time / 1_000 + self.scenario.limits.workers as u64 } else { 0 };
         let most = 3 + 2 * (open + ended) + stopping + (open + 1) * (time / (20 * 86_400_000));
         let wakes = self.kernel.wakes - wakes;
-        self.expect(wakes <= most, || format!("{wakes} wake-ups while nothing happened for {time} ms; {most} explained"));
+        self.expect(wakes <= most, || {
+            format!("{wakes} wake-ups while nothing happened for {time} ms; {most} explained")
+        });
     }
 
     /// When the server must have closed a connection, unless something happens.
@@ -440,7 +449,9 @@ impl Sim {
         }
         match client.partial {
             // The time that the service took for the request before is not the client's.
-            Some(since) => nanos(limits.request_timeout).map(|timeout| (since.max(client.called) + timeout, "request timeout")),
+            Some(since) => {
+                nanos(limits.request_timeout).map(|timeout| (since.max(client.called) + timeout, "request timeout"))
+            }
             None => nanos(limits.idle_timeout).map(|timeout| (connection.active + timeout, "idle timeout")),
         }
     }
@@ -483,7 +494,6 @@ impl Sim {
                 self.expect(connection.lost == 0, || format!("connection {id} lost {} bytes", connection.lost));
             }
         }
-        let _ = (BASE, task());
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,7 +41,7 @@ fn complain(text: &str) -> ! {
     std::process::exit(2);
 }
 
-fn number(name: &str) -> Option<u64> {
+fn number<T: FromStr>(name: &str) -> Option<T> {
     let text = env::var(name).ok().filter(|text| !text.is_empty())?;
     Some(text.parse().unwrap_or_else(|_| complain(&format!("{name}={text} is no number"))))
 }
@@ -60,13 +61,13 @@ pub(crate) fn main() {
     panic::set_hook(Box::new(|info| fail(&info.to_string())));
     if let Some(seed) = number("SEED") {
         let once = |shows_all| run([seed].into(), None, shows_all);
-        let hash = once(number("TRACE").is_some());
+        let hash = once(env::var_os("TRACE").is_some());
         if once(false) != hash {
             complain(&format!("SEED={seed} made two different traces"));
         }
         return;
     }
-    let time = Duration::from_secs(number("SECONDS").unwrap_or(60 * number("MINUTES").unwrap_or(2)));
+    let time = Duration::from_secs_f64(60.0 * number("MINUTES").unwrap_or(2.0_f64).clamp(0.0, 1e6));
     if let Some(first) = number("FIRST") {
         run(VecDeque::new(), Some((first, time)), false);
         return;
@@ -79,7 +80,12 @@ pub(crate) fn main() {
     let begin = |number: u64| Command::new(&program).env("FIRST", (now + (number << 32)).to_string()).spawn();
     let children: Vec<_> = (0..processors).map(begin).collect();
     let end = |child: std::io::Result<std::process::Child>| child.and_then(|mut child| child.wait());
-    if !children.into_iter().map(end).collect::<Vec<_>>().iter().all(|ended| ended.as_ref().is_ok_and(|code| code.success()))
+    if !children
+        .into_iter()
+        .map(end)
+        .collect::<Vec<_>>()
+        .iter()
+        .all(|ended| ended.as_ref().is_ok_and(|code| code.success()))
     {
         std::process::exit(1);
     }

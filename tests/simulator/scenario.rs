@@ -33,21 +33,24 @@ impl Scenario {
     pub(crate) fn draw(dice: &mut Dice) -> Scenario {
         let never_blocks = dice.once_in(2);
         let own = Kind::Own { stays: dice.once_in(3), never_blocks };
-        let kinds: &[Kind] = if never_blocks { &[Kind::Echo, own] } else { &[Kind::Echo, Kind::Lines, own, Kind::Stream] };
+        let kinds: &[Kind] =
+            if never_blocks { &[Kind::Echo, own] } else { &[Kind::Echo, Kind::Lines, own, Kind::Stream] };
         let count = 1 + dice.index(3);
         let timeout = |dice: &mut Dice| Duration::from_millis(dice.pick(&[0, 40, 1_000, 1_000, 10_000, 30_000, DAY]));
         let buffer = dice.pick(&[64, 100, 256]);
-        let mut limits = Limits::default();
-        limits.workers = dice.pick(&[1, 2, 2, 3, 4]);
-        limits.connections = dice.pick(&[1, 2, 3, 5, 8]);
-        limits.queue = dice.pick(&[1, 2, 4]);
-        limits.buffer = buffer;
-        limits.idle_timeout = timeout(dice);
-        limits.request_timeout = timeout(dice);
-        limits.write_timeout = timeout(dice);
-        limits.grace = Duration::from_millis(dice.pick(&[0, 10, 1_000, 5_000]));
-        limits.when_full = dice.pick(&[WhenFull::Wait, WhenFull::Shed, WhenFull::Reject]);
-        limits.per_client = dice.pick(&[None, None, Some(1), Some(2)]);
+        let limits = Limits {
+            workers: dice.pick(&[1, 2, 2, 3, 4]),
+            connections: dice.pick(&[1, 2, 3, 5, 8]),
+            queue: dice.pick(&[1, 2, 4]),
+            buffer,
+            idle_timeout: timeout(dice),
+            request_timeout: timeout(dice),
+            write_timeout: timeout(dice),
+            grace: Duration::from_millis(dice.pick(&[0, 10, 1_000, 5_000])),
+            when_full: dice.pick(&[WhenFull::Wait, WhenFull::Shed, WhenFull::Reject]),
+            per_client: dice.pick(&[None, None, Some(1), Some(2)]),
+            ..Limits::default()
+        };
         let fault = |dice: &mut Dice| dice.pick(&[0, 0, 0, 5, 50]);
         // Before the wrap of the ticks, before half of their range, or anywhere.
         let start = match dice.index(4) {

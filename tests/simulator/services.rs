@@ -14,7 +14,10 @@ pub(crate) enum Kind {
     Echo,
     Lines,
     /// Greets each client.
-    Own { stays: bool, never_blocks: bool },
+    Own {
+        stays: bool,
+        never_blocks: bool,
+    },
     Stream,
 }
 

@@ -109,7 +109,10 @@ impl Sim {
 
     fn show(&self, what: &str) {
         eprintln!("{:#?}", self.scenario);
-        self.kernel.waiters.iter().for_each(|waiter| eprintln!("task {} waits: {:?} {:?}", waiter.task, waiter.what, waiter.until));
+        self.kernel
+            .waiters
+            .iter()
+            .for_each(|waiter| eprintln!("task {} waits: {:?} {:?}", waiter.task, waiter.what, waiter.until));
         self.lines.iter().for_each(|line| eprintln!("{line}"));
         eprintln!("SEED={} found: {what} (step {}, {} ms)", self.seed, steps(), self.now() / MS);
     }
@@ -189,7 +192,7 @@ pub(crate) fn simulate(seed: u64, shows_all: bool) -> Summary {
         };
         actions += u64::from(has_acted);
         if has_acted {
-            with(|sim| sim.quiet = (sim.kernel.wakes, sim.ended, sim.kernel.now));
+            with(Sim::note_event);
         }
         wake();
     }

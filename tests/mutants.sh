@@ -1,18 +1,40 @@
 #!/usr/bin/env bash
-# Breaks the protocols of the queue, the slots and their deadlines on purpose, one way at a time, and expects the models to notice each.
+# Breaks the engine on purpose, one way at a time, and expects the simulator to find each break within a minute, or the
+# models where only another order of memory shows it. Prints the seed that has found it: tests/seeds/found keeps them.
+# Arguments: words that a break's name must have, to try some only.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cp -r "$top"/{Cargo.toml,Cargo.lock,src,tests} "$work"
-[ -d "$top/examples" ] && cp -r "$top/examples" "$work"
-export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$top/target/loom" RUST_BACKTRACE=0
-# The crate is compiled for each mutant anew: quickly, rather than small.
+cp -r "$top"/{Cargo.toml,Cargo.lock,src,tests,examples} "$work"
+export RUST_BACKTRACE=0
+# The crate is compiled for each break anew: quickly, rather than small.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_INCREMENTAL=true
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=2
 missed=0
+wanted=$*
+
+simulate() { # fails when a simulation has found something, which is in $work/found then
+    local program
+    program=$(RUSTFLAGS="--cfg simulation" CARGO_TARGET_DIR="$top/target/simulation" \
+        CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true cargo test -q --release --no-run --no-default-features \
+        --features log --test simulator --message-format json 2>"$work/errors" |
+        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+    [ -n "$program" ] || {
+        cat "$work/errors"
+        exit 1
+    }
+    FIRST=${FIRST:-$(date +%s%N)} MINUTES=1 timeout 300 "$program" >"$work/found" 2>&1
+}
+
+model() {
+    # Its own limit: some breaks make a model run on for ever instead of ending it.
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$top/target/loom" LOOM_MAX_BRANCHES=100000 \
+        timeout 300 cargo test -q --release --lib model >/dev/null 2>&1
+}
 
 mutant() { # what it breaks, file, old text, new text
+    case $1 in *"$wanted"*) ;; *) return 0 ;; esac
     cp "$top/$2" "$work/$2"
     python3 - "$work/$2" "$3" "$4" <<'PY'
 import sys
@@ -21,16 +43,22 @@ text = open(path).read()
 assert text.count(old) == 1, f"{text.count(old)} places for: {old}"
 open(path, "w").write(text.replace(old, new))
 PY
-    # Its own limit: some breaks make a model run on for ever instead of ending it.
-    if (cd "$work" && LOOM_MAX_BRANCHES=100000 timeout 300 cargo test -q --release --lib model >/dev/null 2>&1); then
+    cd "$work"
+    local start=$SECONDS
+    if ! simulate; then
+        echo "found in $((SECONDS - start)) s: $1: $(grep -o 'SEED=[0-9]* found.*' "$work/found" | tail -1)"
+    elif ! model; then
+        echo "noticed by the models: $1"
+    else
         echo "NOT noticed: $1"
         missed=$((missed + 1))
-    else
-        echo "noticed: $1"
     fi
     cp "$top/$2" "$work/$2"
 }
 
+driver=src/engine/driver.rs
+connection=src/connection/connection.rs
+engine=src/engine/mod.rs
 ownership=src/engine/ownership.rs
 deadlines=src/engine/deadlines.rs
 queue=src/engine/queue.rs
@@ -125,4 +153,28 @@ mutant "what the leader found is lost" $queue "                    inner.push(re
                 }
             }
         }"
+
+mutant "the notice follows a reply at once" $connection "(!left.is_zero() && left <= 2 * NOTICE_GAP).then_some(until)" \
+    "{ let _ = left; None }"
+mutant "a reply of 25 days ago puts the notice off" $connection "!left.is_zero() && left <= 2 * NOTICE_GAP" "!left.is_zero()"
+mutant "a client that spoke in time is timed out" $driver \
+    "Wait::Idle | Wait::Request => connection.receive()? != Received::Nothing," "Wait::Idle | Wait::Request => false,"
+mutant "the time of a late reply begins when the server last read the clock" $connection \
+    "        // The service may answer what is left, and the time of the write begins then.
+        self.tick();
+" ""
+mutant "a connection that is served no longer idle is shed" $driver "!connection.is_idle() || connection.receive()?" \
+    "connection.receive()?"
+mutant "the accept loop calls a service that may block" $driver "                Stage::Closing(_) => self.turn(connection),
+                _ => Ok(Next::Requeue)," "                _ => self.turn(connection),"
+mutant "what comes during the drain is not discarded" $connection "        self.notice = Notice::Given;
+        self.input.reset();" "        self.input.reset();"
+mutant "the drain takes the edge of a connection that lingers" $driver "                connection.readable = true;
+                return self.turn(connection);" "                return self.turn(connection);"
+mutant "the last worker does not call the leader" $queue "let calls = is_last && inner.claim_call();" \
+    "let calls = false && is_last && inner.claim_call();"
+mutant "the counters are read in another order" $engine "        let accepted = context.counters.accepted.value();
+        let open = self.slots.open() as u64;" "        let open = self.slots.open() as u64;
+        let accepted = context.counters.accepted.value();"
+mutant "a sweep wakes the accept loop that sweeps" $ownership "self.deadlines.plan(if" "self.deadlines.cover(if"
 exit $((missed > 0))
