@@ -11,12 +11,13 @@ export RUST_BACKTRACE=0
 # The crate is compiled for each break anew: quickly, rather than small.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_INCREMENTAL=true
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=2
+target=${CARGO_TARGET_DIR:-$top/target}
 missed=0
 wanted=$*
 
 simulate() { # fails when a simulation has found something, which is in $work/found then
     local program
-    program=$(RUSTFLAGS="--cfg simulation" CARGO_TARGET_DIR="$top/target/simulation" \
+    program=$(RUSTFLAGS="--cfg simulation" CARGO_TARGET_DIR="$target/simulation" \
         CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true cargo test -q --release --no-run --no-default-features \
         --features log --test simulator --message-format json 2>"$work/errors" |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
@@ -29,7 +30,7 @@ simulate() { # fails when a simulation has found something, which is in $work/fo
 
 model() {
     # Its own limit: some breaks make a model run on for ever instead of ending it.
-    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$top/target/loom" LOOM_MAX_BRANCHES=100000 \
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$target/loom" LOOM_MAX_BRANCHES=100000 \
         timeout 300 cargo test -q --release --lib model >/dev/null 2>&1
 }
 

@@ -316,9 +316,9 @@ unsafe extern "C" fn recv(fd: c_int, into: *mut c_void, length: size_t, flags: c
         let (now, peeks) = (sim.kernel.now, flags & libc::MSG_PEEK != 0);
         let outcome = sim.kernel.stream(fd).and_then(|connection| connection.receive(into, peeks, now));
         sim.trace("recv", fd, outcome);
-        if let (Ok(count), Ok(File::Stream(id)), false) = (outcome, sim.kernel.file(fd), peeks) {
+        if let (Ok(File::Stream(id)), false) = (sim.kernel.file(fd), peeks) {
             let id = *id;
-            sim.received(id, count);
+            sim.received(id, outcome.unwrap_or(0));
         }
         outcome
     });

@@ -148,7 +148,7 @@ impl Client {
                 is_tail: false,
             });
         }
-        let count = dice.pick(&[0, 1, 1, 2, 5, 12]);
+        let count = dice.pick(&[0, 1, 1, 2, 5, 12, if scenario.floods { 150 } else { 3 }]);
         for _ in 0..count {
             client.add_request(number, scenario, dice);
         }

@@ -44,6 +44,8 @@ pub(crate) struct Connection {
     pub(crate) active: u64,
     /// When a byte was last sent.
     pub(crate) sent: Option<u64>,
+    /// The count of turns when an epoll instance first knew of what was not received since.
+    pub(crate) noticed: Option<u64>,
     /// An empty receive buffer was seen after everything that has arrived.
     pub(crate) saw_all: bool,
 }
@@ -71,6 +73,7 @@ impl Connection {
             received: 0,
             active: now,
             sent: None,
+            noticed: None,
             saw_all: false,
         }
     }

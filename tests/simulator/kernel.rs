@@ -95,6 +95,8 @@ pub(crate) struct Kernel {
     pub(crate) answered: Vec<(Vec<u8>, SocketAddr)>,
     pub(crate) faults: Faults,
     pub(crate) last_accept_fault: Option<u64>,
+    /// How often a thread has turned to another connection.
+    pub(crate) turns: u64,
     /// Calls that have waited and come back.
     pub(crate) wakes: u64,
     next_port: u16,
@@ -119,6 +121,7 @@ impl Kernel {
             answered: vec![],
             faults: Faults::default(),
             last_accept_fault: None,
+            turns: 0,
             wakes: 0,
             next_port: 10_000,
         }
@@ -274,6 +277,10 @@ impl Kernel {
 
     /// Something has happened at a descriptor: each epoll instance that watches it for that notes it.
     fn edge(&mut self, fd: i32, key: u32) {
+        let turns = self.turns;
+        if let (true, Ok(connection)) = (key & IN != 0, self.stream(fd)) {
+            connection.noticed.get_or_insert(turns);
+        }
         for file in self.files.iter_mut().flatten() {
             if let File::Epoll { watched, ready } = file
                 && watched.get(&fd).is_some_and(|watch| key & (watch.events | BROKEN) != 0)

@@ -8,6 +8,7 @@ use lastorders::{Stats, WhenFull};
 use crate::clients::{Reads, Request, Sent};
 use crate::connections::Id;
 use crate::kernel::{File, MS, Wait, Waiter};
+use crate::schedule::{is_fair, task};
 use crate::services::Kind;
 use crate::sim::{ACCEPT_LOOP, Sim, fail};
 
@@ -21,6 +22,8 @@ const SWEEP: u64 = 53 * MS;
 const BUSY_TIME: u64 = 100 * MS;
 /// Between a thread's look at the clock and its call, other threads may run.
 const LATE: u64 = 5 * MS;
+/// Turns of other connections that may begin while the leader has its own steps to take.
+const TURNS: u64 = 150;
 const LINGER: u64 = 2_000 * MS;
 
 fn nanos(time: Duration) -> Option<u64> {
@@ -148,6 +151,14 @@ impl Sim {
 
     /// The server has received so many bytes more.
     pub(crate) fn received(&mut self, id: Id, count: usize) {
+        self.kernel.turns += u64::from(self.turned_to.insert(task(), id) != Some(id));
+        let (turns, limits) = (self.kernel.turns, &self.scenario.limits);
+        let noticed = self.kernel.connections[id].noticed.take().filter(|_| is_fair() && !self.scenario.may_block());
+        if let Some(noticed) = noticed {
+            // A leader looks at the parked connections once in 32 jobs, and then each waits for those before it.
+            let most = TURNS + 4 * (limits.connections + limits.workers) as u64;
+            self.expect(turns - noticed <= most, || format!("connection {id} waited for {} turns", turns - noticed));
+        }
         let (client, at) = (&mut self.clients[id], self.kernel.connections[id].received);
         let begins = (at - count..at).any(|at| client.is_boundary(at));
         client.partial = match client.kind == Kind::Echo || client.is_boundary(at) {
@@ -459,9 +470,13 @@ impl Sim {
 
 /// At the end.
 impl Sim {
-    /// The server has ended without one of its workers.
+    /// The server has ended without one of its workers, or is about to.
     fn has_abandoned(&self) -> bool {
-        matches!(&self.report, Some(Ok(report)) if report.abandoned > 0)
+        let is_late = self.closing.is_some_and(|closing| self.kernel.now >= closing + 1_000 * MS);
+        match &self.report {
+            Some(Ok(report)) => report.abandoned > 0,
+            _ => is_late || self.stops >= 3,
+        }
     }
 
     pub(crate) fn check_end(&mut self, stats: &Stats) {

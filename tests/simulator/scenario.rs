@@ -24,6 +24,8 @@ pub(crate) struct Scenario {
     /// Signals to stop, or requests of a handle, one after the other.
     pub(crate) stops: usize,
     pub(crate) by_signal: bool,
+    /// Some clients send very many requests at once.
+    pub(crate) floods: bool,
     think: u64,
 }
 
@@ -69,6 +71,7 @@ impl Scenario {
             start: start * MS,
             stops: dice.pick(&[1, 1, 1, 2, 3]),
             by_signal: dice.once_in(2),
+            floods: dice.once_in(8),
             think: dice.pick(&[0, 1, 30, 1_000, 1_000, 30_000, DAY, 40 * DAY]),
         }
     }

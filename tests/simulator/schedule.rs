@@ -19,6 +19,7 @@ thread_local! {
     static IS_IDLE: Cell<bool> = const { Cell::new(false) };
     static STEPS: Cell<u64> = const { Cell::new(0) };
     static TASK: Cell<usize> = const { Cell::new(0) };
+    static IS_FAIR: Cell<bool> = const { Cell::new(false) };
 }
 
 /// True while no thread of the server can run.
@@ -29,6 +30,11 @@ pub(crate) fn is_idle() -> bool {
 /// Steps of this simulation so far.
 pub(crate) fn steps() -> u64 {
     STEPS.get()
+}
+
+/// True when every thread gets its share of the steps.
+pub(crate) fn is_fair() -> bool {
+    IS_FAIR.get()
 }
 
 /// The number of the task that runs; the world's is 0.
@@ -96,6 +102,7 @@ impl Scheduler for Seeded {
             1 => Way::Sticky(self.dice.pick(&[3, 10, 40])),
             _ => Way::Priorities(self.dice.pick(&[20, 100, 500])),
         };
+        IS_FAIR.set(matches!(self.way, Way::Uniform));
         self.priorities.clear();
         Some(Schedule::new(seed))
     }

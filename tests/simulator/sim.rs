@@ -39,6 +39,8 @@ pub(crate) struct Sim {
     pub(crate) closing: Option<u64>,
     /// When it began to give the notices.
     pub(crate) draining: Option<u64>,
+    /// Which connection each task last received from.
+    pub(crate) turned_to: HashMap<usize, usize>,
     /// When all workers were last held by services.
     pub(crate) busy: u64,
     pub(crate) stops: usize,
@@ -97,6 +99,7 @@ impl Sim {
             told: None,
             closing: None,
             draining: None,
+            turned_to: HashMap::new(),
             busy: 0,
             stops: 0,
             report: None,
