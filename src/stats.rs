@@ -5,7 +5,12 @@
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(target_has_atomic = "64")]
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+#[cfg(not(target_has_atomic = "64"))]
+use LockedU64 as AtomicU64;
 
 use crate::sys::Event;
 
@@ -42,6 +47,31 @@ impl WorkerCounter {
 
     pub(crate) fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// In place of an atomic of 64 bits on a processor that has none (ARMv5, MIPS, PowerPC): no reader sees half of a number.
+#[cfg(any(test, not(target_has_atomic = "64")))]
+#[derive(Debug, Default)]
+struct LockedU64(std::sync::Mutex<u64>);
+
+#[cfg(any(test, not(target_has_atomic = "64")))]
+impl LockedU64 {
+    fn number(&self) -> std::sync::MutexGuard<'_, u64> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn load(&self, _: Ordering) -> u64 {
+        *self.number()
+    }
+
+    fn store(&self, value: u64, _: Ordering) {
+        *self.number() = value;
+    }
+
+    fn fetch_add(&self, count: u64, _: Ordering) {
+        let mut number = self.number();
+        *number = number.wrapping_add(count);
     }
 }
 
@@ -251,6 +281,31 @@ mod tests {
         let line = counters.snapshot(SharedCounter::value).to_string();
         assert!(line.contains("accepted=3 ") && line.contains(" timed_out_write=1 "), "{line}");
         assert!(!line.contains('\n'));
+    }
+
+    /// Two threads add and one looks, around each place where the lower half of the number overflows.
+    #[test]
+    fn a_number_beyond_32_bits_is_whole_without_atomics_of_64() {
+        const STEP: u64 = 0xffff;
+        const STEPS: u64 = 0x8_0000;
+        let number = LockedU64::default();
+        number.store(u64::from(u32::MAX), Ordering::Relaxed);
+        let start = number.load(Ordering::Relaxed);
+        let together = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let add = || {
+                together.wait();
+                (0..STEPS).for_each(|_| number.fetch_add(STEP, Ordering::Relaxed));
+            };
+            let adding = [scope.spawn(add), scope.spawn(add)];
+            let mut last = start;
+            while !adding.iter().all(|thread| thread.is_finished()) {
+                let next = number.load(Ordering::Relaxed);
+                assert!(next >= last && (next - start).is_multiple_of(STEP), "{last}, then {next}");
+                last = next;
+            }
+        });
+        assert_eq!(number.load(Ordering::Relaxed), start + 2 * STEPS * STEP);
     }
 
     #[test]
