@@ -129,7 +129,7 @@ def restart(guest):
 def script(guest):
     guest.run(f"mv {LOG} {LOG}.old && {SCRIPT} reload")
     Client(guest, ECHO).ask(b"logged", b"logged")
-    guest.run(f"until [ -s {LOG} ]; do sleep 0.1; done")
+    guest.run(f"until [ -e {LOG} ]; do sleep 0.1; done")
     guest.run("lastorders control --socket /run/lastorders/control status | grep accepted")
     seen("reload opened a new log file; control status answers")
     guest.run(f"{SCRIPT} start | grep 'OK (it is running)'")
@@ -164,6 +164,10 @@ def mistakes(guest):
         expect(code == status and reason in text and "FAIL" in text, f"{line}: start ended with {code} and said {text!r}")
         seen(f"{line}: {text.strip().splitlines()[-1]}")
         guest.run(f"umount {DEFAULTS}")
+    change("LASTORDERS_GRACE=08")
+    guest.run(f"{SCRIPT} start && {SCRIPT} stop | grep OK")
+    guest.run(f"umount {DEFAULTS}")
+    seen("a grace time of 08 is 8 seconds")
     guest.run(f"{SCRIPT} start")
 
 
