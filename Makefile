@@ -1,7 +1,8 @@
 # What a person can do here. Plain `make` lists it.
 .DEFAULT_GOAL := help
 .PHONY: help run test check fmt lint doc scripts model simulate mutants repeat stampede moments soak fuzz tsan miri bench \
-	bench-quick bench-check bench-build micro instructions instructions-arm cross-build qemu-test board-test size ci clean
+	bench-quick bench-check bench-build micro instructions instructions-arm cross-build qemu-test reproducible board-test size \
+	ci clean
 
 CARGO ?= cargo
 ARGS ?= --tcp echo=127.0.0.1:9999
@@ -95,11 +96,14 @@ tsan: ## the unit tests and the suite under ThreadSanitizer; needs nightly
 miri: ## the pure parts under Miri; needs nightly
 	tools/nightly.sh miri
 
-cross-build: ## build the daemon for armv7 and aarch64 with Debian's cross compilers
-	tools/cross-build.sh
+cross-build: ## build the daemon for armv7 and aarch64 with Debian's cross compilers (TARGETS="..." for others)
+	tools/cross-build.sh $(TARGETS)
 
-qemu-test: ## run the unit tests and the suite against those builds, emulated
-	tests/run.sh tools/qemu-test.sh
+qemu-test: ## run the unit tests and the suite against those builds, emulated (TARGETS="..." for others)
+	tests/run.sh tools/qemu-test.sh $(TARGETS)
+
+reproducible: ## build the armv7 daemon in two folders; both must be the same to the byte
+	tools/reproducible.sh
 
 board-test: ## boot a root file system with those builds in QEMU, and test the daemon there from outside
 	tools/board-test.sh

@@ -14,6 +14,6 @@ tools/cross-build.sh "$@"
 for target; do
     printf '\n== %s\n' "$target"
     board/qemu/image.sh "$target"
-    case $target in armv7*) arch=armhf ;; *) arch=arm64 ;; esac
+    use_target "$target"
     python3 board/qemu/test.py "$arch"
 done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the release daemon for each ARM target, or for those named, with Debian's cross compilers.
+# Builds the release daemon for each target of a board, or for those named, with Debian's cross compilers.
 #
 # Out come target/TARGET/release/lastorders, stripped, to be flashed, and lastorders.symbols beside it, the same
 # with its symbols, for gdb and for `make size`.
@@ -12,11 +12,14 @@ need_std_source
 [ $# -gt 0 ] || set -- "${TARGETS[@]}"
 for target; do
     need_compiler "$target"
+done
+for target; do
+    use_target "$target"
     cross_cargo rustc "$target" --release --bin lastorders -- -C strip=none
     built=target/$target/release/lastorders
     cp "$built" "$built.symbols"
     # Not in place: cargo keeps a second name for that file, which must stay as it was built.
-    "$(prefix "$target")-strip" -o "$built.stripped" "$built"
+    "$prefix-strip" -o "$built.stripped" "$built"
     mv -f "$built.stripped" "$built"
     printf '%s: %s bytes\n' "$built" "$(stat -c %s "$built")"
 done

@@ -10,7 +10,8 @@ cd "$(dirname "$0")/.."
 . tools/cross-env.sh
 
 target=armv7-unknown-linux-gnueabihf
-qemu=$(emulator "$target")
+use_target "$target"
+qemu=$emulator
 plugin=benches/target/count-instructions.so
 
 need "$qemu" qemu-user
@@ -24,4 +25,4 @@ mkdir -p "${plugin%/*}"
 cc -O2 -Wall -Wextra -fPIC -shared -o "$plugin" benches/count-instructions.c
 "${CARGO:-cargo}" build --release --locked --manifest-path benches/Cargo.toml --bin instructions
 TESTED_DAEMON=${TESTED_DAEMON:-target/$target/release/lastorders} \
-    benches/target/release/instructions "$qemu" -L "/usr/$(prefix "$target")" -plugin "$plugin"
+    benches/target/release/instructions "$qemu" -L "/usr/$prefix" -plugin "$plugin"

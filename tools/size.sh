@@ -45,15 +45,16 @@ need gawk gawk # for its strtonum
 tools/cross-build.sh
 over=
 for target in "${TARGETS[@]}"; do
+    use_target "$target"
     daemon=target/$target/release/lastorders
     bytes=$(stat -c %s "$daemon")
     printf '\n== %s: %d bytes stripped\n' "$target" "$bytes"
     case $target in armv7*) [ "$bytes" -le "$BUDGET" ] || over="$target takes $bytes bytes; the budget is $BUDGET" ;; esac
-    printf 'needs glibc %s\n' "$("$(prefix "$target")-objdump" -T "$daemon" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -1)"
+    printf 'needs glibc %s\n' "$("$prefix-objdump" -T "$daemon" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -1)"
     printf '\nby section:\n'
-    "$(prefix "$target")-size" -A "$daemon" | awk '$1 ~ /^\./ && $2 >= 1000 { printf "%9d %s\n", $2, $1 }' | sort -rn
+    "$prefix-size" -A "$daemon" | awk '$1 ~ /^\./ && $2 >= 1000 { printf "%9d %s\n", $2, $1 }' | sort -rn
     printf '\nby crate:\n'
-    "$(prefix "$target")-nm" -S -C "$daemon.symbols" | by_crate "$bytes"
+    "$prefix-nm" -S -C "$daemon.symbols" | by_crate "$bytes"
 done
 
 printf '\n== memory on this machine (%s), 4 workers, every service, MALLOC_ARENA_MAX=1\n' "$(uname -m)"

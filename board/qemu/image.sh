@@ -15,11 +15,13 @@ PROGRAMS=(sh mount umount init poweroff reboot ip cat cp mv rm ls ln mkdir chown
     sleep kill ps id grep sed awk head tail wc dmesg df free date)
 
 target=$1
-case $target in
-armv7*) arch=armhf kernel=linux-image-armmp loader=ld-linux-armhf.so.3 ;;
-*) arch=arm64 kernel=linux-image-arm64 loader=ld-linux-aarch64.so.1 ;;
+use_target "$target"
+case $arch in
+armhf) kernel=linux-image-armmp loader=ld-linux-armhf.so.3 ;;
+arm64) kernel=linux-image-arm64 loader=ld-linux-aarch64.so.1 ;;
+*) missing "no board for $target: one for armv7 or aarch64 with glibc can be made" ;;
 esac
-libraries=/usr/$(prefix "$target")/lib
+libraries=/usr/$prefix/lib
 out=$PWD/target/board/$arch
 apt=$out/apt
 
