@@ -1,11 +1,12 @@
 # What a person can do here. Plain `make` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint doc scripts model simulate mutants repeat stampede moments soak fuzz tsan miri bench \
-	bench-quick bench-check bench-build micro instructions instructions-arm cross-build qemu-test reproducible board-test size \
-	ci clean
+.PHONY: help run test check fmt lint doc scripts api api-list msrv deny model simulate mutants repeat stampede moments \
+	soak fuzz tsan miri bench bench-quick bench-check bench-build micro instructions instructions-arm cross-build qemu-test \
+	reproducible board-test size ci clean
 
 CARGO ?= cargo
 ARGS ?= --tcp echo=127.0.0.1:9999
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 SCRIPTS := .ci/run $(wildcard tools/*.sh tests/*.sh board/qemu/*.sh board/qemu/init board/qemu/rootfs/etc/init.d/* \
 	board/rootfs-overlay/etc/init.d/* board/openwrt/lastorders/files/*.init)
 
@@ -36,7 +37,26 @@ doc: ## build the documentation; a warning is an error
 
 scripts: ## check every script, where shellcheck is installed
 	@if command -v shellcheck >/dev/null; then echo shellcheck -x $(SCRIPTS); shellcheck -x $(SCRIPTS); \
-	else echo "skipped the scripts: shellcheck is missing; get it with: apt-get install shellcheck"; fi
+	else echo "skipped: the scripts: shellcheck is missing; get it with: apt-get install shellcheck"; [ "$$CI" != true ]; fi
+
+api: ## compare the public interface with docs/public-api.txt; `make api-list` writes that anew
+	$(LIST_API) | diff docs/public-api.txt -
+
+api-list:
+	$(LIST_API) >docs/public-api.txt
+
+# In a folder of its own, and without the pages of what there was before.
+LIST_API = rm -rf target/api/doc && $(CARGO) doc --quiet --locked --no-deps --target-dir target/api && \
+	tools/public-api.py target/api/doc/lastorders
+
+msrv: ## build with the oldest Rust that Cargo.toml names; needs rustup
+	$(CARGO) +$(MSRV).0 build --locked --examples --lib --bins --target-dir target/msrv
+
+deny: ## licences, duplicates and sources of the dependencies, and advisories where they can be fetched; needs cargo-deny
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing; get it with: cargo install --locked cargo-deny"; exit 1; }
+	$(CARGO) deny --locked check licenses bans sources
+	@if $(CARGO) deny fetch db 2>/dev/null; then $(CARGO) deny --locked check advisories; \
+	else echo "skipped: the advisories: the database of RustSec cannot be fetched"; fi
 
 model: ## explore every interleaving of the queue and slot protocols with loom
 	CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --lib model
@@ -46,7 +66,7 @@ simulate: ## the server over a seeded kernel, clock, schedule and crowd (MINUTES
 		CARGO_PROFILE_RELEASE_OPT_LEVEL=2 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 		$(CARGO) test --locked --release --no-default-features --features log --test simulator
 
-mutants: ## break the engine on purpose; the simulator or the models must notice each break (half an hour)
+mutants: ## break the engine on purpose; the simulator or the models must notice each break (half an hour); needs python3
 	tests/mutants.sh
 
 repeat: ## run the suite 20 times, then on one processor

@@ -24,6 +24,7 @@ mod full;
 mod kv;
 mod kv_model;
 mod logging;
+mod make;
 mod metrics;
 mod multicast;
 mod network;
