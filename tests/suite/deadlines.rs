@@ -1,6 +1,6 @@
 //! The three deadlines, and that no client holds a worker while it makes them pass.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -8,15 +8,10 @@ use std::time::{Duration, Instant};
 use lastorders::builtin::Echo;
 use lastorders::{Connection, Flow, Limits, Lines, Server, Service, Streams};
 
-use crate::support::{Client, Daemon, Running, guard, wait_until};
+use crate::support::{Client, Daemon, Running, expect_took, guard, ms, wait_until};
 
 fn limits(idle: u64, request: u64, write: u64) -> Limits {
-    Limits {
-        idle_timeout: Duration::from_millis(idle),
-        request_timeout: Duration::from_millis(request),
-        write_timeout: Duration::from_millis(write),
-        ..Limits::default()
-    }
+    Limits { idle_timeout: ms(idle), request_timeout: ms(request), write_timeout: ms(write), ..Limits::default() }
 }
 
 fn upper() -> impl Service {
@@ -135,42 +130,67 @@ fn room_that_comes_in_time_keeps_a_client_though_the_worker_was_busy() {
 /// A silent client is closed after the idle timeout, not before; one that speaks now and then is kept.
 #[test]
 fn a_silent_client_is_closed_after_the_idle_timeout() {
-    guard(|| {
-        let running = Running::start(Server::builder(Echo).limits(limits(400, 10_000, 10_000)));
+    let once = || {
+        let running = Running::start(Server::builder(Echo).limits(limits(1_000, 10_000, 10_000)));
         let start = Instant::now();
         let mut silent = running.client();
         let mut talker = running.client();
         let talking = std::thread::spawn(move || {
-            while start.elapsed() < Duration::from_millis(900) {
+            while start.elapsed() < ms(2_000) {
                 talker.echo(b"hello");
-                std::thread::park_timeout(Duration::from_millis(50));
+                std::thread::park_timeout(ms(50));
             }
             talker
         });
         silent.expect_end();
-        assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+        let took = start.elapsed();
         talking.join().unwrap().echo(b"kept");
         assert_eq!(running.handle.stats().timed_out_idle, 1);
         running.stop();
-    });
+        took
+    };
+    guard(move || expect_took(ms(1_000)..ms(1_300), once));
 }
 
 /// A request that trickles in byte by byte is closed when its total time is over, however busy its sender is.
 #[test]
 fn a_trickled_request_is_closed_by_its_total_time() {
-    guard(|| {
+    let once = || {
         let running = Running::start(Server::builder(upper()).limits(limits(10_000, 500, 10_000)));
         let mut trickler = running.client();
         trickler.send("whole\n");
         trickler.expect("WHOLE\n");
+        trickler.0.set_read_timeout(Some(ms(20))).unwrap();
         let start = Instant::now();
-        while trickler.0.write_all(b"x").is_ok() && start.elapsed() < Duration::from_secs(20) {
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-        assert!(start.elapsed() >= Duration::from_millis(500), "{:?}", start.elapsed());
+        while trickler.0.write_all(b"x").is_ok() && trickler.0.read(&mut [0]).is_err_and(|error| is_timeout(&error)) {}
+        let took = start.elapsed();
         wait_until("it is counted", || running.handle.stats().timed_out_request == 1);
         running.stop();
-    });
+        took
+    };
+    guard(move || expect_took(ms(500)..ms(1_000), once));
+}
+
+/// The error of a read that has waited as long as it may.
+fn is_timeout(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// A client that reads nothing is closed when the write timeout has passed since the server could send some last.
+#[test]
+fn a_client_that_reads_nothing_is_closed_by_the_write_timeout() {
+    let once = || {
+        let running = Running::start(Server::builder(Echo).limits(limits(60_000, 10_000, 800)));
+        let start = Instant::now();
+        let mut client = running.client();
+        client.stuff();
+        let stuffed = Instant::now();
+        wait_until("it is closed", || running.handle.stats().timed_out_write == 1);
+        assert!(start.elapsed() >= ms(800), "{:?}", start.elapsed());
+        running.stop();
+        stuffed.elapsed()
+    };
+    guard(move || expect_took(Duration::ZERO..ms(900), once));
 }
 
 /// Eight clients that send without ever reading, on four workers: another client is served all the while, and

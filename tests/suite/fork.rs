@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::time::Instant;
 
 use lastorders::builtin::Echo;
 use lastorders::{Connection, Error, Flow, Server, Service, WhenFull};
@@ -11,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::logging::Folder;
-use crate::support::{Client, Daemon, command, guard, need_root, prlimit, wait_until};
+use crate::support::{Client, Daemon, command, expect_took, guard, ms, need_root, prlimit, wait_until};
 
 /// Echo in processes, on a free port.
 pub fn forking(args: &[&str]) -> Daemon {
@@ -184,11 +185,14 @@ fn a_child_that_a_real_time_signal_ends_is_reaped() {
 /// A client that says nothing, and one that reads nothing, are closed by their processes in time.
 #[test]
 fn deadlines_hold_in_children() {
-    guard(|| {
-        let mut daemon = forking(&["--idle-timeout", "0.2", "--write-timeout", "0.3"]);
+    let once = || {
+        let mut daemon = forking(&["--idle-timeout", "300ms", "--write-timeout", "400ms"]);
+        let start = Instant::now();
         let mut silent = Client::greeted(daemon.address());
         silent.expect_end();
+        let took = start.elapsed();
         daemon.wait_for(&format!("Client {} timed out", silent.0.local_addr().unwrap()));
+        let start = Instant::now();
         let mut stuck = daemon.client();
         stuck.0.set_nonblocking(true).unwrap();
         let peer = stuck.0.local_addr().unwrap();
@@ -196,9 +200,12 @@ fn deadlines_hold_in_children() {
             let error = std::io::Write::write(&mut stuck.0, &[b'x'; 65_536]).err();
             error.is_some_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
         });
+        assert!(start.elapsed() >= ms(400), "{:?}", start.elapsed());
         daemon.wait_for(&format!("Client {peer} timed out"));
         assert_eq!((stat(&mut daemon, "timed_out_idle"), stat(&mut daemon, "timed_out_write")), (1, 1));
-    });
+        took
+    };
+    guard(move || expect_took(ms(300)..ms(600), once));
 }
 
 /// No more processes are to be had: the client is told `BUSY`, the next ones wait, and are served when there are

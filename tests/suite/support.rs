@@ -1,7 +1,8 @@
 //! What every test stands on: a hang guard, clients that give up, servers in this process, and the daemon.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -104,6 +105,21 @@ pub fn os_error(errno: Errno) -> String {
     format!("(os error {})", errno as i32)
 }
 
+pub const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// Asserts how long something takes: never less, and no more in one of five tries. What else the machine does only adds.
+#[track_caller]
+pub fn expect_took(range: Range<Duration>, mut once: impl FnMut() -> Duration) {
+    let mut took = vec![];
+    while took.last().is_none_or(|last| *last >= range.end) {
+        assert!(took.len() < 5, "not within {:?}: {took:?}", range.end);
+        took.push(once());
+        assert!(*took.last().unwrap() >= range.start, "before {:?}: {took:?}", range.start);
+    }
+}
+
 /// A multicast group with a UDP port that nothing is bound to.
 pub fn group(address: &str) -> String {
     let free = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.local_addr()).expect("bind");
@@ -168,9 +184,12 @@ impl Client {
     }
 
     /// Waits for the connection's end, be it a close or a reset.
+    #[track_caller]
     pub fn expect_gone(&mut self) {
-        let mut bytes = [0; 65_536];
-        while !matches!(self.0.read(&mut bytes), Ok(0) | Err(_)) {}
+        match self.0.read_to_end(&mut vec![]) {
+            Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("not gone: {error}"),
+            _ => {}
+        }
     }
 
     /// Sends without ever reading, until both directions have been full for a while.

@@ -73,11 +73,14 @@ impl Figures {
         *self.0.get(name).unwrap_or_else(|| panic!("no counter {name}"))
     }
 
+    fn ended(&self) -> u64 {
+        ENDS.iter().map(|name| self.of(name)).sum()
+    }
+
     /// Every connection that was accepted is open or ended in exactly one way.
     #[track_caller]
     pub fn expect_balance(&self) {
-        let ended: u64 = ENDS.iter().map(|name| self.of(name)).sum();
-        assert_eq!(self.of("accepted"), self.of("open") + ended, "{:?}", self.0);
+        assert_eq!(self.of("accepted"), self.of("open") + self.ended(), "{:?}", self.0);
     }
 }
 
@@ -136,6 +139,15 @@ impl Patient {
         Figures::parse(&text)
     }
 
+    /// The same while clients come and go: what is out of balance came or went meanwhile, or each thread is at one of them.
+    #[track_caller]
+    pub fn expect_balance_in_motion(&self) {
+        let [before, now, after] = std::array::from_fn(|_| self.figures());
+        let moved = after.of("accepted") - before.of("accepted") + after.ended() - before.ended();
+        let off = now.of("accepted").abs_diff(now.of("open") + now.ended());
+        assert!(off <= moved + self.workers as u64 + 1, "{off} of {moved}: {:?}", now.0);
+    }
+
     fn wait_empty(&self) {
         wait_until("all have left", || self.figures().of("open") == 0);
     }
@@ -145,8 +157,12 @@ impl Patient {
     pub fn expect_recovered(&self, after: &str) {
         self.wait_empty();
         let start = Instant::now();
-        drop(Client::greeted(self.address()));
+        let client = Client::greeted(self.address());
         assert!(start.elapsed() < AT_ONCE, "{after}: a new client waited {:?}", start.elapsed());
+        let figures = self.figures();
+        figures.expect_balance();
+        assert_eq!(figures.of("open"), 1, "{after}");
+        drop(client);
         self.wait_empty();
         let pid = self.pid();
         assert_eq!(threads(pid), self.workers + 1, "{after}");

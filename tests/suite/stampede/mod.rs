@@ -140,6 +140,7 @@ fn a_stampede_leaves_no_trace() {
             thread::park_timeout(Duration::from_millis(dice.below(40) as u64));
             patient.daemon.signal(if dice.below(2) == 0 { Signal::SIGUSR1 } else { Signal::SIGUSR2 });
             puppets.pull(&mut dice);
+            patient.expect_balance_in_motion();
         }
         drop(puppets);
         let deeds = crowd.leave();
