@@ -17,7 +17,7 @@ wanted=$*
 
 simulate() { # fails when a simulation has found something, which is in $work/found then
     local program
-    program=$(RUSTFLAGS="--cfg simulation" CARGO_TARGET_DIR="$target/simulation" \
+    program=$(RUSTFLAGS="--cfg simulation" CARGO_TARGET_DIR="$target/mutants/simulation" \
         CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true cargo test -q --release --no-run --no-default-features \
         --features log --test simulator --message-format json 2>"$work/errors" |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
@@ -30,7 +30,7 @@ simulate() { # fails when a simulation has found something, which is in $work/fo
 
 model() {
     # Its own limit: some breaks make a model run on for ever instead of ending it.
-    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$target/loom" LOOM_MAX_BRANCHES=100000 \
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$target/mutants/loom" LOOM_MAX_BRANCHES=100000 \
         timeout 300 cargo test -q --release --lib model >/dev/null 2>&1
 }
 
@@ -117,7 +117,8 @@ mutant "a sweep clears the plan behind its look" $ownership "        self.deadli
             } else if let Some(owned) = self.claim(token) {
                 expire(owned);
             }"
-mutant "a sweep forgets a later deadline" $ownership "earliest = Tick::earliest([earliest, Some(deadline)]);" ""
+mutant "a sweep forgets a later deadline" $ownership "earliest = Tick::earliest([earliest, Some(deadline)]);" \
+    "earliest = Tick::earliest([earliest, None]);"
 mutant "a closed slot keeps its deadline" $ownership "        slot.deadline.set(None);
         slot.state.vacate();" "        slot.state.vacate();"
 mutant "a slot that becomes free does not wake the accept loop" $ownership "if std::mem::take(&mut free.is_awaited) {" "if false {"

@@ -209,8 +209,7 @@ impl Connection {
             Notice::At(_) => return Ok(Received::Nothing),
         };
         if room == 0 {
-            // All that had arrived is received. The end of input may be behind it.
-            self.readable = false;
+            // All that had arrived is received. The end of input may be behind it, or what is discarded in the end.
             return if self.client.link.transport().has_ended()? {
                 Ok(self.end_input())
             } else {

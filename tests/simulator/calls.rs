@@ -75,8 +75,7 @@ fn wait_for(
         let (wake_up, woken) = mpsc::channel();
         let outcome = with(|sim| {
             let kernel = &mut sim.kernel;
-            let times = kernel.faults.wait;
-            if times > 0 && !has_waited && kernel.dice.once_in(times) {
+            if !has_waited && kernel.fails(kernel.faults.wait) {
                 return Some(Err(if kernel.dice.once_in(4) { libc::ENOMEM } else { libc::EINTR }));
             }
             let found = look(kernel);
@@ -301,8 +300,9 @@ unsafe extern "C" fn accept4(fd: c_int, to: *mut sockaddr, length: *mut socklen_
         unsafe { *length = write_address(peer, to.cast()) };
         Ok(fd as usize)
     });
-    if accepted >= 0 || Errno::last() != Errno::EAGAIN {
-        with(sim::Sim::note_event);
+    match Errno::last() {
+        Errno::EAGAIN if accepted < 0 => {}
+        _ => with(sim::Sim::note_event),
     }
     accepted as c_int
 }
@@ -350,10 +350,11 @@ unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, _: c_int) -> ssize
         unsafe {
             let message = &mut *message;
             let part = &mut *message.msg_iov;
-            let (count, from) = kernel.receive_datagram(fd, from_raw_parts_mut(part.iov_base.cast(), part.iov_len))?;
+            let (count, is_whole, from) =
+                kernel.receive_datagram(fd, from_raw_parts_mut(part.iov_base.cast(), part.iov_len))?;
             debug_assert!(message.msg_namelen as usize >= size_of::<sockaddr_storage>());
             message.msg_namelen = write_address(from, message.msg_name);
-            (message.msg_controllen, message.msg_flags) = (0, 0);
+            (message.msg_controllen, message.msg_flags) = (0, if is_whole { 0 } else { libc::MSG_TRUNC });
             Ok(count)
         }
     })
@@ -371,6 +372,10 @@ unsafe extern "C" fn sendto(
     // SAFETY: sendto(2) gets that much, and an address.
     let (bytes, to) = unsafe { (from_raw_parts(bytes.cast::<u8>(), length), address(to)) };
     call("sendto", fd, |kernel| {
+        if kernel.fails(kernel.faults.datagram) {
+            kernel.dropped.push(to);
+            return Err(libc::EAGAIN);
+        }
         kernel.answered.push((bytes.to_vec(), to));
         Ok(length)
     })

@@ -75,7 +75,10 @@ pub(crate) enum Wait {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) accept: u64,
+    /// The listener itself breaks.
+    pub(crate) listener: u64,
     pub(crate) epoll_ctl: u64,
+    pub(crate) datagram: u64,
     pub(crate) wait: u64,
 }
 
@@ -93,8 +96,12 @@ pub(crate) struct Kernel {
     pub(crate) late: VecDeque<(i32, u32)>,
     /// Replies to datagrams, and to whom.
     pub(crate) answered: Vec<(Vec<u8>, SocketAddr)>,
+    /// Those whose replies found no room.
+    pub(crate) dropped: Vec<SocketAddr>,
     pub(crate) faults: Faults,
     pub(crate) last_accept_fault: Option<u64>,
+    /// The listeners have broken, which ends the server.
+    pub(crate) has_broken: bool,
     /// How often a thread has turned to another connection.
     pub(crate) turns: u64,
     /// Calls that have waited and come back.
@@ -119,8 +126,10 @@ impl Kernel {
             woken: vec![],
             late: VecDeque::new(),
             answered: vec![],
+            dropped: vec![],
             faults: Faults::default(),
             last_accept_fault: None,
+            has_broken: false,
             turns: 0,
             wakes: 0,
             next_port: 10_000,
@@ -189,9 +198,13 @@ impl Kernel {
         const LOST: [i32; 4] = [libc::ECONNABORTED, libc::EPROTO, libc::ENETDOWN, libc::EHOSTUNREACH];
         const EXHAUSTED: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
         let (times, now) = (self.faults.accept, self.now);
-        let fault = times > 0 && self.dice.once_in(times);
+        self.has_broken |= self.fails(self.faults.listener);
+        if self.has_broken {
+            return Err(libc::EINVAL);
+        }
+        let fault = self.fails(times);
         let fault = fault.then(|| self.dice.pick(&[LOST[0], LOST[1], LOST[2], LOST[3], libc::EPERM, libc::EINTR]));
-        let exhausted = times > 0 && self.dice.once_in(times);
+        let exhausted = self.fails(times);
         let exhausted = exhausted.then(|| EXHAUSTED[self.dice.index(4)]);
         let File::Listener { backlog, .. } = self.file(fd)? else { return Err(libc::ENOTSOCK) };
         if backlog.is_empty() {
@@ -326,8 +339,7 @@ impl Kernel {
     }
 
     pub(crate) fn epoll_ctl(&mut self, epoll: i32, op: i32, fd: i32, watch: Option<Watch>) -> Outcome {
-        let times = self.faults.epoll_ctl;
-        if op != libc::EPOLL_CTL_DEL && times > 0 && self.dice.once_in(times) {
+        if op != libc::EPOLL_CTL_DEL && self.fails(self.faults.epoll_ctl) {
             return Err(libc::ENOMEM);
         }
         let File::Epoll { watched, ready } = self.file(epoll)? else { return Err(libc::EINVAL) };
@@ -451,12 +463,23 @@ impl Kernel {
         Ok(written)
     }
 
-    pub(crate) fn receive_datagram(&mut self, fd: i32, into: &mut [u8]) -> Result<(usize, SocketAddr), i32> {
+    /// Takes a datagram: how much of it there was room for, whether that is all, and the sender.
+    pub(crate) fn receive_datagram(&mut self, fd: i32, into: &mut [u8]) -> Result<(usize, bool, SocketAddr), i32> {
+        let fails = self.fails(self.faults.datagram);
         let File::Datagrams { arrived, .. } = self.file(fd)? else { return Err(libc::ENOTSOCK) };
+        if fails && !arrived.is_empty() {
+            // What the network said about a reply.
+            return Err(libc::ECONNREFUSED);
+        }
         let (bytes, from) = arrived.pop_front().ok_or(libc::EAGAIN)?;
         let count = bytes.len().min(into.len());
         into[..count].copy_from_slice(&bytes[..count]);
-        Ok((count, from))
+        Ok((count, count == bytes.len(), from))
+    }
+
+    /// One in so many calls fails.
+    pub(crate) fn fails(&mut self, times: u64) -> bool {
+        times > 0 && self.dice.once_in(times)
     }
 
     /// A datagram arrives; the kernel drops it when there is no room.

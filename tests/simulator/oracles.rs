@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lastorders::{Stats, WhenFull};
+use lastorders::{Error, Stats, WhenFull};
 
 use crate::clients::{Reads, Request, Sent};
 use crate::connections::Id;
@@ -33,7 +33,9 @@ fn nanos(time: Duration) -> Option<u64> {
 /// While the server runs.
 impl Sim {
     fn is_closing(&self) -> bool {
-        self.closing.is_some_and(|closing| closing <= self.kernel.now)
+        // A server whose listener has broken takes the first signal for the second.
+        let is_hurried = self.kernel.has_broken && self.stops > 0;
+        is_hurried || self.closing.is_some_and(|closing| closing <= self.kernel.now)
     }
 
     /// The server has sent these bytes.
@@ -201,6 +203,10 @@ impl Sim {
         if line.starts_with("Server interrupted") {
             self.draining = Some(self.kernel.now);
         }
+        if line.contains(", closing server in") && self.told.is_none() {
+            self.expect(self.kernel.has_broken, || format!("the server stops by itself: {line}"));
+            self.is_told();
+        }
         let peer = |text: &str| text.split(' ').next().and_then(|peer| peer.parse::<SocketAddr>().ok());
         if let Some(id) = line.strip_prefix("Starting connection from ").and_then(peer).map(|peer| self.by_peer[&peer])
         {
@@ -360,7 +366,8 @@ impl Sim {
 
     fn check_backlog(&self, stats: &Stats) {
         let limits = &self.scenario.limits;
-        let paused = self.kernel.last_accept_fault.is_some_and(|time| self.kernel.now < time + 1_100 * MS);
+        let paused = self.kernel.has_broken
+            || self.kernel.last_accept_fault.is_some_and(|time| self.kernel.now < time + 1_100 * MS);
         let has_room = (stats.open as usize) < limits.connections && (stats.queued as usize) < limits.queue;
         if self.told.is_some() || paused || !has_room {
             return;
@@ -382,6 +389,9 @@ impl Sim {
                 other => fail(&format!("{to} is answered {:?}, {other:?}", String::from_utf8_lossy(&bytes))),
             }
         }
+        for to in std::mem::take(&mut self.kernel.dropped) {
+            self.datagrams.iter_mut().filter(|(_, from, _)| *from == to).for_each(|(.., answered)| *answered = true);
+        }
         let is_closing = self.is_closing() || self.report.is_some();
         let missing = self.datagrams.iter().find(|(_, _, answered)| !answered);
         self.expect(missing.is_none() || is_closing, || format!("no answer to {missing:?}"));
@@ -401,6 +411,7 @@ impl Sim {
         if self.report.is_some() {
             return;
         }
+        self.check_watchdog();
         for id in 0..self.clients.len() {
             let (client, connection) = (&self.clients[id], &self.kernel.connections[id]);
             if client.started.is_none() || !connection.is_open() || client.waiting.is_some() {
@@ -433,11 +444,25 @@ impl Sim {
         // time is counted down; and where a timeout is switched off, a connection is looked at every 20 days.
         // Each worker that ends wakes the accept loop.
         let stopping = if self.told.is_some() { time / 1_000 + self.scenario.limits.workers as u64 } else { 0 };
-        let most = 3 + 2 * (open + ended) + stopping + (open + 1) * (time / (20 * 86_400_000));
+        let most =
+            3 + 2 * (open + ended) + self.watchdog_wakes(time) + stopping + (open + 1) * (time / (20 * 86_400_000));
         let wakes = self.kernel.wakes - wakes;
         self.expect(wakes <= most, || {
             format!("{wakes} wake-ups while nothing happened for {time} ms; {most} explained")
         });
+    }
+
+    /// The watchdog looks at the workers once a second, and four times when they stand still.
+    fn watchdog_wakes(&self, time: u64) -> u64 {
+        if self.scenario.has_watchdog { 4 * (time / 1_000) + 4 } else { 0 }
+    }
+
+    /// The watchdog is told while the workers can move.
+    fn check_watchdog(&mut self) {
+        let (now, busy) = (self.kernel.now, self.busy);
+        let since = self.pinged.max(busy);
+        let is_silent = self.scenario.has_watchdog && self.report.is_none() && now > since + 2_500 * MS;
+        self.expect(!is_silent, || format!("the watchdog was not told for {} ms", (now - since) / MS));
     }
 
     /// When the server must have closed a connection, unless something happens.
@@ -487,8 +512,11 @@ impl Sim {
                 let most = self.scenario.limits.grace + slack;
                 self.expect(report.took <= most, || format!("the shutdown took too long: {report}"));
             }
+            Some(Err(Error::Accept { .. })) if self.kernel.has_broken => {}
             other => fail(&format!("the server ended with {other:?}")),
         }
+        let (ready, drained) = (self.hooks.0, self.hooks.1);
+        self.expect((ready, drained) == (1, 1), || format!("hooks ran {ready} and {drained} times"));
         // A worker that the server did not wait for may have been in the middle of an end.
         let is_abandoned = self.has_abandoned();
         let sum = stats.open + ends(stats);

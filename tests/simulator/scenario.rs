@@ -7,6 +7,7 @@ use lastorders::{Limits, Server, WhenFull};
 use crate::dice::Dice;
 use crate::kernel::{Faults, MS};
 use crate::services::{Kind, datagrams};
+use crate::sim::with;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
@@ -24,6 +25,7 @@ pub(crate) struct Scenario {
     /// Signals to stop, or requests of a handle, one after the other.
     pub(crate) stops: usize,
     pub(crate) by_signal: bool,
+    pub(crate) has_watchdog: bool,
     /// Some clients send very many requests at once.
     pub(crate) floods: bool,
     think: u64,
@@ -65,12 +67,19 @@ impl Scenario {
             has_datagrams: dice.once_in(4),
             limits,
             buffer,
-            faults: Faults { accept: fault(dice), epoll_ctl: fault(dice) * 4, wait: fault(dice) * 4 },
+            faults: Faults {
+                accept: fault(dice),
+                listener: dice.pick(&[0, 0, 0, 200]),
+                epoll_ctl: fault(dice) * 4,
+                datagram: fault(dice),
+                wait: fault(dice) * 4,
+            },
             crowd: dice.pick(&[1, 2, 4, 8, 20]),
             actions: dice.pick(&[5, 20, 60, 200]),
             start: start * MS,
             stops: dice.pick(&[1, 1, 1, 2, 3]),
             by_signal: dice.once_in(2),
+            has_watchdog: dice.once_in(5),
             floods: dice.once_in(8),
             think: dice.pick(&[0, 1, 30, 1_000, 1_000, 30_000, DAY, 40 * DAY]),
         }
@@ -100,6 +109,9 @@ impl Scenario {
         if self.by_signal {
             builder = builder.handle_signals();
         }
-        builder.build()
+        if self.has_watchdog {
+            builder = builder.watchdog(Duration::from_secs(1), || with(|sim| sim.pinged = sim.kernel.now));
+        }
+        builder.on_ready(|| with(|sim| sim.hooks.0 += 1)).on_drain(|| with(|sim| sim.hooks.1 += 1)).build()
     }
 }

@@ -134,9 +134,15 @@ pub(crate) fn reply(sequence: usize, rest: &str) -> Vec<u8> {
     format!("r{sequence}.{rest}\n").into_bytes()
 }
 
-/// Answers each datagram in capitals.
+/// Answers each datagram in capitals, but for those that ask for something else.
 pub(crate) fn datagrams(builder: Builder) -> Builder {
     builder.datagram(Datagrams::new(|packet, _from, reply| {
+        match packet[0] {
+            b'p' => std::panic::resume_unwind(Box::new("on purpose")),
+            b'f' => return Err(io::Error::other("on purpose")),
+            b's' => return Ok(Answer::Silence),
+            _ => {}
+        }
         reply.push(&packet.to_ascii_uppercase());
         Ok(Answer::Reply)
     }))

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use lastorders::config::DATAGRAM;
 use lastorders::{Error, ServerHandle, ShutdownReport};
 use nix::libc;
 
@@ -32,13 +33,17 @@ pub(crate) struct Sim {
     pub(crate) clients: Vec<Client>,
     pub(crate) by_peer: HashMap<SocketAddr, usize>,
     pub(crate) handlers: HashMap<i32, usize>,
-    /// Datagrams that were sent, and whether they are answered.
+    /// Datagrams that were sent, and whether they are answered or want no answer.
     pub(crate) datagrams: Vec<(Vec<u8>, SocketAddr, bool)>,
     /// When the server was first told to stop, and when its grace time ends or was ended.
     pub(crate) told: Option<u64>,
     pub(crate) closing: Option<u64>,
     /// When it began to give the notices.
     pub(crate) draining: Option<u64>,
+    /// How often the hooks of the start and of the drain have run.
+    pub(crate) hooks: (u32, u32),
+    /// When the watchdog was last told.
+    pub(crate) pinged: u64,
     /// Which connection each task last received from.
     pub(crate) turned_to: HashMap<usize, usize>,
     /// When all workers were last held by services.
@@ -87,6 +92,7 @@ impl Sim {
         let mut dice = Dice::new(seed);
         let scenario = Scenario::draw(&mut dice);
         let kernel = Kernel::new(dice, scenario.start);
+        let kernel_start = kernel.now;
         Sim {
             seed,
             quiet: (0, 0, kernel.now),
@@ -99,6 +105,8 @@ impl Sim {
             told: None,
             closing: None,
             draining: None,
+            hooks: (0, 0),
+            pinged: kernel_start,
             turned_to: HashMap::new(),
             busy: 0,
             stops: 0,
@@ -285,32 +293,53 @@ fn idle(handle: &ServerHandle, actions: u64) -> bool {
     }
 }
 
-/// Tells the server to stop, or to hurry.
+/// How the server is told to stop.
+enum Stop {
+    Signal(i32),
+    Request,
+    /// The grace time ends.
+    Hurry,
+}
+
+/// Tells the server to stop, or to hurry. False when it was told often enough.
 fn stop(handle: &ServerHandle) -> bool {
-    let (by_signal, signal, count) = with(|sim| {
-        sim.kernel.now += 1;
-        let now = sim.kernel.now;
+    let stop = with(|sim| {
         if sim.report.is_some() || sim.stops >= sim.scenario.stops {
-            return (false, 0, usize::MAX);
+            return None;
         }
         sim.stops += 1;
-        let ends = now + sim.scenario.limits.grace.as_nanos() as u64;
-        match sim.told {
-            None => (sim.told, sim.closing) = (Some(now), Some(ends)),
-            Some(_) => sim.closing = sim.closing.map(|closing| closing.min(now)),
-        }
-        let signal = sim.kernel.dice.pick(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT]);
-        let count = sim.stops;
+        let is_first = sim.told.is_none();
+        sim.is_told();
+        let (count, signals) = (sim.stops, [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT]);
         sim.note(format_args!("the server is told to stop, time {count}"));
-        (sim.scenario.by_signal, signal, sim.stops)
+        Some(match sim.scenario.by_signal {
+            true => Stop::Signal(sim.kernel.dice.pick(&signals)),
+            false if is_first => Stop::Request,
+            false => Stop::Hurry,
+        })
     });
-    match count {
-        usize::MAX => return false,
-        _ if by_signal => deliver_signal(signal),
-        1 => handle.shutdown(),
-        _ => handle.close(),
+    match stop {
+        Some(Stop::Signal(signal)) => deliver_signal(signal),
+        Some(Stop::Request) => handle.shutdown(),
+        Some(Stop::Hurry) => handle.close(),
+        None => return false,
     }
     true
+}
+
+impl Sim {
+    /// The server is told to stop, or to hurry.
+    pub(crate) fn is_told(&mut self) {
+        self.kernel.now += 1;
+        let now = self.kernel.now;
+        match self.told {
+            None => {
+                let ends = now + self.scenario.limits.grace.as_nanos() as u64;
+                (self.told, self.closing) = (Some(now), Some(ends));
+            }
+            Some(_) => self.closing = self.closing.map(|closing| closing.min(now)),
+        }
+    }
 }
 
 impl Client {
@@ -379,9 +408,14 @@ impl Sim {
         };
         let number = self.datagrams.len();
         let from = SocketAddr::from(([10, 0, 0, 9], 1_024 + number as u16));
-        let bytes = format!("datagram {number}").into_bytes();
+        let verb = self.kernel.dice.pick(&["", "", "", "panic", "fail", "silence", "long"]);
+        let mut bytes = format!("{verb}datagram {number}").into_bytes();
+        if verb == "long" {
+            // Longer than the server takes.
+            bytes.resize(DATAGRAM + 1, b'x');
+        }
         if self.kernel.send_datagram_to(BASE + fd as i32, bytes.clone(), from) {
-            self.datagrams.push((bytes, from, false));
+            self.datagrams.push((bytes, from, !verb.is_empty()));
         }
         true
     }
