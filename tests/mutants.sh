@@ -179,4 +179,25 @@ mutant "the counters are read in another order" $engine "        let accepted = 
         let open = self.slots.open() as u64;" "        let open = self.slots.open() as u64;
         let accepted = context.counters.accepted.value();"
 mutant "a sweep wakes the accept loop that sweeps" $ownership "self.deadlines.plan(if" "self.deadlines.cover(if"
+mutant "room for a part of a reply gives no more time" $driver "                if !finished && connection.output().bytes().len() < left {" \
+    "                if false && !finished && connection.output().bytes().len() < left {"
+mutant "a byte now and then puts the request time-out off" $driver "connection.is_overdue |= in_time && wait == Wait::Request;" ""
+mutant "a client that lingers keeps its place" $driver "        if let Stage::Lingering(..) = connection.stage {
+            return Err(connection.planned_end());
+        }" ""
+mutant "the end of the grace time comes without a notice" $driver \
+    "let sent = self.notify(connection).is_ok() && connection.flush().is_ok_and(|all| all);" "let sent = false;"
+mutant "a wait without a time-out is not renewed" $driver "            connection.renew();
+" ""
+mutant "a late client is served" $driver "                connection.stage = Stage::Serving;
+                self.notify(connection)?;
+                self.turn(connection)" "                self.turn(connection)"
+mutant "the notice comes before the answers" $driver "            Notice::NotDue => connection.limit_input()," \
+    "            Notice::NotDue => connection.notice = Notice::AfterInput(0),"
+mutant "a reply that the client does not read stays in the kernel" $driver "            connection.abort();" ""
+mutant "the queue never looks at the parked while it has jobs" $queue "inner.since_poll >= POLL_EVERY" "false"
+mutant "a full queue wakes no accept loop" $queue "let has_room = inner.room_is_awaited && inner.ready.len() < self.limit;" \
+    "let has_room = false && inner.room_is_awaited && inner.ready.len() < self.limit;"
+mutant "a share is never given back" src/access/shares.rs "        *entry.get_mut() -= 1;" "        *entry.get_mut() -= 0;"
+mutant "a paused listener is never polled again" src/server/listener.rs "self.resumes = self.resumes.filter(|tick| !tick.reached(now));" ""
 exit $((missed > 0))

@@ -62,7 +62,7 @@ impl Context {
         let workers = limits.workers;
         Ok(Context {
             limits,
-            clock: Clock::default(),
+            clock: Clock,
             started: Instant::now(),
             counters: Counters::default(),
             served: (0..=workers).map(|_| WorkerCounter::default()).collect(),

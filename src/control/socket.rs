@@ -230,7 +230,7 @@ impl Client {
 pub(crate) fn receive_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<Ask> {
     use std::io::Write as _;
     let (stream, mut peer) = UnixStream::pair().ok()?;
-    let mut client = Client { stream, request: Fixed::new(), until: crate::sys::Clock::default().now() };
+    let mut client = Client { stream, request: Fixed::new(), until: crate::sys::Clock.now() };
     for piece in pieces {
         peer.write_all(piece).ok()?;
         if let Some(request) = client.receive() {

@@ -185,13 +185,13 @@ mod tests {
     #[test]
     fn without_groups_nothing_is_opened_and_nothing_is_waited_for() {
         let mut memberships = Memberships::new(vec![]);
-        memberships.start(Clock::default().now());
+        memberships.start(Clock.now());
         assert!(memberships.change_fd().is_none() && memberships.deadline().is_none());
     }
 
     #[test]
     fn a_missing_interface_waits_for_news_and_not_for_time() {
-        let now = Clock::default().now();
+        let now = Clock.now();
         let mut memberships = without_interface();
         memberships.start(now);
         assert!(memberships.change_fd().is_some());
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn without_news_the_waits_double_up_to_the_longest() {
-        let mut now = Clock::default().now();
+        let mut now = Clock.now();
         let mut memberships = without_interface();
         memberships.join_all(now);
         let mut waits = vec![];

@@ -571,5 +571,22 @@ pub(super) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_shown_as_python_shows_them() {
+        for (bytes, shown) in [
+            (&b"hello world"[..], "b'hello world'"),
+            (b"", "b''"),
+            (b"a\tb\r\n\\", "b'a\\tb\\r\\n\\\\'"),
+            (b"\x00\x1b\x7f\xff~ ", "b'\\x00\\x1b\\x7f\\xff~ '"),
+            (b"it's", "b\"it's\""),
+            (b"it's \"it\"", "b'it\\'s \"it\"'"),
+        ] {
+            assert_eq!(PythonBytes(bytes).to_string(), shown);
+        }
+        assert_eq!(PythonBytes(&[b'x'; 100]).to_string(), format!("b'{}'", "x".repeat(64)));
+    }
+}

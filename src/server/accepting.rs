@@ -113,7 +113,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let wake = Arc::new(Event::new().unwrap());
         let mut accepting = Accepting::new(vec![], &Limits::default(), 1, &wake).unwrap();
-        let until = Clock::default().now();
+        let until = Clock.now();
         let places = (0..20).map(|host| {
             let kept = (0..DEFERRED).take_while(|port| {
                 let peer = SocketAddr::from(([192, 0, 2, host], *port as u16));

@@ -71,7 +71,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn watchdog() -> (Watchdog, Tick) {
-        let (mut watchdog, now) = (Watchdog::new(SECOND, Box::new(|| {})), Clock::default().now());
+        let (mut watchdog, now) = (Watchdog::new(SECOND, Box::new(|| {})), Clock.now());
         watchdog.start(now);
         (watchdog, now)
     }

@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn three_signals_go_three_steps() {
-        let now = Clock::default().now();
+        let now = Clock.now();
         let mut shutdown = Shutdown::new(Duration::from_secs(5));
         assert_eq!(shutdown.signal(15, now), Some(Action::Drain));
         assert_eq!(shutdown.signal(15, now), Some(Action::ForceClose));
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_grace_ends_with_the_time_or_with_the_last_client() {
-        let now = Clock::default().now();
+        let now = Clock.now();
         let mut shutdown = Shutdown::new(Duration::from_secs(5));
         assert_eq!(shutdown.drain(Trigger::Handle, None, now), Some(Action::Drain));
         assert_eq!(shutdown.drain(Trigger::Handle, None, now), None);
