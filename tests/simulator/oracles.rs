@@ -6,7 +6,7 @@ use std::time::Duration;
 use lastorders::{Error, Stats, WhenFull};
 
 use crate::clients::{Reads, Request, Sent};
-use crate::connections::Id;
+use crate::connections::{Connection, Id};
 use crate::kernel::{File, MS, Wait, Waiter};
 use crate::schedule::{is_fair, task};
 use crate::services::Kind;
@@ -207,6 +207,9 @@ impl Sim {
             self.expect(self.kernel.has_broken, || format!("the server stops by itself: {line}"));
             self.is_told();
         }
+        if line.contains(" has its share of ") {
+            self.check_share(line);
+        }
         let peer = |text: &str| text.split(' ').next().and_then(|peer| peer.parse::<SocketAddr>().ok());
         if let Some(id) = line.strip_prefix("Starting connection from ").and_then(peer).map(|peer| self.by_peer[&peer])
         {
@@ -230,6 +233,15 @@ impl Sim {
                 self.expect(same <= most, || format!("{same} connections of {ip}"));
             }
         }
+    }
+
+    /// A client is refused because its address has as many connections as it may have.
+    fn check_share(&self, line: &str) {
+        let peer = line.split(' ').nth(1).and_then(|peer| peer.parse::<SocketAddr>().ok());
+        let (Some(peer), Some(most)) = (peer, self.scenario.limits.per_client) else { return };
+        let is_other = |one: &&Connection| one.is_open() && one.peer.ip() == peer.ip() && one.peer != peer;
+        let others = self.kernel.connections.iter().filter(is_other).count();
+        self.expect(others >= most, || format!("{peer} is refused beside {others} connections of its address"));
     }
 
     fn is_admitted(&self, id: Id) -> bool {
@@ -364,11 +376,21 @@ impl Sim {
         }
     }
 
+    /// A connection that waits for the first byte of a request.
+    fn is_idle(&self, id: Id) -> bool {
+        let (client, connection) = (&self.clients[id], &self.kernel.connections[id]);
+        let is_served = self.is_admitted(id) && client.kind != Kind::Stream && client.waiting.is_none();
+        is_served && client.partial.is_none() && !connection.wants_room && connection.sending_ended.is_none()
+    }
+
     fn check_backlog(&self, stats: &Stats) {
         let limits = &self.scenario.limits;
         let paused = self.kernel.has_broken
             || self.kernel.last_accept_fault.is_some_and(|time| self.kernel.now < time + 1_100 * MS);
-        let has_room = (stats.open as usize) < limits.connections && (stats.queued as usize) < limits.queue;
+        let has_slot = (stats.open as usize) < limits.connections;
+        // A client over its share takes no place of another.
+        let sheds = self.sheds() && limits.per_client.is_none() && (0..self.clients.len()).any(|id| self.is_idle(id));
+        let has_room = (has_slot || sheds) && (stats.queued as usize) < limits.queue;
         if self.told.is_some() || paused || !has_room {
             return;
         }
@@ -418,7 +440,9 @@ impl Sim {
                 continue;
             }
             if let Some((limit, what)) = self.deadline(id) {
-                let since = limit.max(connection.active).max(client.waited).max(self.busy);
+                // Bytes of a request do not put its time-out off, but a reply before it does.
+                let active = if client.partial.is_some() { connection.sent.unwrap_or(0) } else { connection.active };
+                let since = limit.max(active).max(client.waited).max(self.busy);
                 self.expect(now <= since + SWEEP + BUSY_TIME, || {
                     format!("connection {id} is open {} ms after its {what}", (now - limit) / MS)
                 });
