@@ -58,7 +58,7 @@ deny: ## licences, duplicates and sources of the dependencies, and advisories wh
 	@if $(CARGO) deny fetch db 2>/dev/null; then $(CARGO) deny --locked check advisories; \
 	else echo "skipped: the advisories: the database of RustSec cannot be fetched"; fi
 
-model: ## explore every interleaving of the queue and slot protocols with loom
+model: ## explore every order of steps and of memory of the slots and their deadlines with loom
 	CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --lib model
 
 simulate: ## the server over a seeded kernel, clock, schedule and crowd (MINUTES=2; SEED=N for one, TRACE=1 to see it)

@@ -37,16 +37,15 @@ pub(crate) const RENEWAL: Duration = Duration::from_secs(20 * 86_400);
 /// travels in fragments, so nearly all are far shorter.
 pub const DATAGRAM: usize = 4_096;
 
-/// Entries of the ready queue: a slot or datagram socket is in it at most once, so each has its place. A model
-/// explores a small one.
-pub(crate) const READY: usize = if cfg!(loom) { 4 } else { *CONNECTIONS.end() + LISTENERS };
+/// Entries of the ready queue: a slot or datagram socket is in it at most once, so each has its place.
+pub(crate) const READY: usize = *CONNECTIONS.end() + LISTENERS;
 /// Readiness events taken per `epoll_wait`: 16 measured well; more delays the first of them.
 pub(crate) const EVENTS: usize = 16;
 /// Jobs that a worker leaves for itself where no service ever blocks: to wake another worker costs about as much as
 /// they do.
-pub(crate) const FEW_JOBS: usize = if cfg!(loom) { 1 } else { 2 };
+pub(crate) const FEW_JOBS: usize = 2;
 /// Jobs taken from the ready queue before a worker must look at the parked connections again.
-pub(crate) const POLL_EVERY: u32 = if cfg!(loom) { 2 } else { 32 };
+pub(crate) const POLL_EVERY: u32 = 32;
 /// Service calls for one connection before the others get their turn.
 pub(crate) const TURN: usize = 16;
 /// Datagrams received from one socket before the others get their turn.

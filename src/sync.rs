@@ -9,6 +9,7 @@ pub(crate) use shuttle::{
     thread,
 };
 #[cfg(not(simulation))]
+#[cfg_attr(loom, allow(unused_imports))] // The engine has loom's.
 pub(crate) use std::{
     sync::{Barrier, Condvar, Mutex, MutexGuard, atomic},
     thread,

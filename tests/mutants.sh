@@ -171,10 +171,8 @@ mutant "the notice follows a reply at once" $connection "(!left.is_zero() && lef
 mutant "a reply of 25 days ago puts the notice off" $connection "!left.is_zero() && left <= 2 * NOTICE_GAP" "!left.is_zero()"
 mutant "a client that spoke in time is timed out" $driver \
     "Wait::Idle | Wait::Request => connection.receive()? != Received::Nothing," "Wait::Idle | Wait::Request => false,"
-mutant "the time of a late reply begins when the server last read the clock" $connection \
-    "        // The service may answer what is left, and the time of the write begins then.
-        self.tick();
-" ""
+mutant "the time of a late reply begins when the server last read the clock" $driver \
+    "if connection.has_output() || !connection.input().is_empty() {" "if connection.has_output() {"
 mutant "a connection that is served no longer idle is shed" $driver "!connection.is_idle() || connection.receive()?" \
     "connection.receive()?"
 mutant "the accept loop calls a service that may block" $driver "                Stage::Closing(_) => self.turn(connection),

@@ -239,8 +239,6 @@ impl Connection {
 
     fn end_input(&mut self) -> Received {
         self.input.end();
-        // The service may answer what is left, and the time of the write begins then.
-        self.tick();
         Received::End
     }
 

@@ -281,6 +281,3 @@ impl Queue {
 
 #[cfg(all(test, not(loom)))]
 mod tests;
-
-#[cfg(all(test, loom))]
-mod model;
