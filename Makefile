@@ -61,7 +61,7 @@ deny: ## licences, duplicates and sources of the dependencies, and advisories wh
 model: ## explore every order of steps and of memory of the slots and their deadlines with loom
 	CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --lib model
 
-simulate: ## the server over a seeded kernel, clock, schedule and crowd (MINUTES=2; SEED=N for one, TRACE=1 to see it)
+simulate: ## the server over a seeded kernel, clock, schedule and crowd (MINUTES=2, FROM=N; SEED=N for one, TRACE=1 to see it)
 	CARGO_TARGET_DIR=target/simulation RUSTFLAGS="--cfg simulation" CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
 		CARGO_PROFILE_RELEASE_OPT_LEVEL=2 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 		$(CARGO) test --locked --release --no-default-features --features log --test simulator

@@ -313,8 +313,9 @@ impl Driver {
         if received == Received::Bytes {
             debug!("{} recv: {}", Text(&connection.peer()), Text(&PythonBytes(connection.input().bytes())));
         }
-        // Everything before the end of input was served.
-        if received == Received::End && connection.input().is_empty() {
+        // Everything before the end of input was served. At the end of the grace time the end may be the server's own, in
+        // the middle of a request.
+        if received == Received::End && (connection.input().is_empty() || self.context().is_force_closing()) {
             return Err(if connection.notice == Notice::Given { CloseReason::Shutdown } else { CloseReason::Left });
         }
         Ok(received)

@@ -291,7 +291,9 @@ impl Kernel {
     /// Something has happened at a descriptor: each epoll instance that watches it for that notes it.
     fn edge(&mut self, fd: i32, key: u32) {
         let turns = self.turns;
-        if let (true, Ok(connection)) = (key & IN != 0, self.stream(fd)) {
+        if let (true, Ok(connection)) = (key & IN != 0, self.stream(fd))
+            && connection.is_readable()
+        {
             connection.noticed.get_or_insert(turns);
         }
         for file in self.files.iter_mut().flatten() {

@@ -155,7 +155,9 @@ impl Sim {
     pub(crate) fn received(&mut self, id: Id, count: usize) {
         self.kernel.turns += u64::from(self.turned_to.insert(task(), id) != Some(id));
         let (turns, limits) = (self.kernel.turns, &self.scenario.limits);
-        let noticed = self.kernel.connections[id].noticed.take().filter(|_| is_fair() && !self.scenario.may_block());
+        // A connection that had its notice, or is about to, need not be received from.
+        let is_bound = is_fair() && !self.scenario.may_block() && self.told.is_none();
+        let noticed = self.kernel.connections[id].noticed.take().filter(|_| is_bound);
         if let Some(noticed) = noticed {
             // A leader looks at the parked connections once in 32 jobs, and then each waits for those before it.
             let most = TURNS + 4 * (limits.connections + limits.workers) as u64;

@@ -73,11 +73,12 @@ pub(crate) fn main() {
         return;
     }
     run(kept(), None, false);
-    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64);
+    let now = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos() as u64);
+    let from = number("FROM").unwrap_or_else(now);
     let program = env::current_exe().unwrap_or_else(|error| complain(&error.to_string()));
     let processors = thread::available_parallelism().map_or(1, |count| count.get() as u64);
     // A process for each: a simulation is one thread.
-    let begin = |number: u64| Command::new(&program).env("FIRST", (now + (number << 32)).to_string()).spawn();
+    let begin = |number: u64| Command::new(&program).env("FIRST", from.wrapping_add(number << 32).to_string()).spawn();
     let children: Vec<_> = (0..processors).map(begin).collect();
     let end = |child: std::io::Result<std::process::Child>| child.and_then(|mut child| child.wait());
     if !children
