@@ -186,7 +186,6 @@ mutant "the last worker does not call the leader" $queue "let calls = is_last &&
 mutant "the counters are read in another order" $engine "        let accepted = context.counters.accepted.value();
         let open = self.slots.open() as u64;" "        let open = self.slots.open() as u64;
         let accepted = context.counters.accepted.value();"
-mutant "a sweep wakes the accept loop that sweeps" $ownership "self.deadlines.plan(if" "self.deadlines.cover(if"
 mutant "room for a part of a reply gives no more time" $driver "                if !finished && connection.output().bytes().len() < left {" \
     "                if false && !finished && connection.output().bytes().len() < left {"
 mutant "a client that lingers keeps its place" $driver "        if let Stage::Lingering(..) = connection.stage {
