@@ -361,7 +361,7 @@ impl Connection {
         (!timeout.is_zero()).then_some(timeout)
     }
 
-    /// Lets a wait without a timeout begin anew.
+    /// Lets a wait begin anew.
     pub(crate) fn renew(&mut self) {
         self.active = self.now;
         self.request = self.request.map(|_| self.now);

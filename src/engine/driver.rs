@@ -231,7 +231,12 @@ impl Driver {
             return Ok(Next::Park(Interest::Output));
         }
         match connection.stage {
-            Stage::New => self.open(connection).map(|()| Next::Requeue),
+            Stage::New => {
+                self.open(connection)?;
+                // The time in the queue is not the client's, and may be longer than ticks can be compared.
+                connection.renew();
+                Ok(Next::Requeue)
+            }
             Stage::Serving => self.serve(connection),
             Stage::Closing(_) => {
                 if connection.input().has_ended() {

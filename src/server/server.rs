@@ -117,8 +117,11 @@ impl Server {
                 self.apply(Some(action));
             }
         }
+        let abandoned = self.serving.running();
+        // Asked for first: what the last worker had in hand when it ended is closed now.
+        self.serving.finish();
         let stats = self.stats();
-        let report = self.stopping.report(&stats, self.serving.running());
+        let report = self.stopping.report(&stats, abandoned);
         self.requests.keep_stats(stats);
         match self.stopping.failure {
             Some(failure) => Err(failure),

@@ -514,7 +514,11 @@ impl Sim {
             Some(since) => {
                 nanos(limits.request_timeout).map(|timeout| (since.max(client.called) + timeout, "request timeout"))
             }
-            None => nanos(limits.idle_timeout).map(|timeout| (connection.active + timeout, "idle timeout")),
+            // It begins when a worker has opened the connection.
+            None => {
+                let since = connection.active.max(self.busy);
+                nanos(limits.idle_timeout).map(|timeout| (since + timeout, "idle timeout"))
+            }
         }
     }
 }
@@ -526,7 +530,8 @@ impl Sim {
         let is_late = self.closing.is_some_and(|closing| self.kernel.now >= closing + 1_000 * MS);
         match &self.report {
             Some(Ok(report)) => report.abandoned > 0,
-            _ => is_late || self.stops >= 3,
+            // A signal after the end of the grace time ends the wait for workers.
+            _ => is_late || self.stops >= 2 && self.is_closing(),
         }
     }
 
